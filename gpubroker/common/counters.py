@@ -1,0 +1,30 @@
+"""Counters that survive restarts and add up across processes (rows of :class:`Counter`)."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+from django.db.models import F
+
+from gpubroker.common.models import Counter
+
+
+def increment(name: str, amount: Decimal | int = 1, **labels: str) -> None:
+    """Add to one counter. Inside a transaction it counts exactly when the transaction does."""
+    key = json.dumps(labels, sort_keys=True)
+    if Counter.objects.filter(name=name, labels=key).update(value=F("value") + amount):
+        return
+    Counter.objects.bulk_create([Counter(name=name, labels=key, value=0)], ignore_conflicts=True)
+    Counter.objects.filter(name=name, labels=key).update(value=F("value") + amount)
+
+
+#: Upper bounds in seconds; ``+Inf`` is implied.
+DURATION_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+
+
+def observe_duration(name: str, seconds: float, **labels: str) -> None:
+    """Add one duration to a histogram made of counters: ``_bucket`` by ``le``, ``_sum`` and ``_count``."""
+    bound = next((str(limit) for limit in DURATION_BUCKETS if seconds <= limit), "+Inf")
+    increment(f"{name}_bucket", 1, le=bound, **labels)
+    increment(f"{name}_sum", Decimal(f"{seconds:.6f}"), **labels)

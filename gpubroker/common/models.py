@@ -1,0 +1,54 @@
+"""Small durable state that every part of the broker shares."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+
+
+class Fact(models.Model):
+    """One value that is made once and kept, such as the deployment id."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    value = models.TextField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ProviderGate(models.Model):
+    """When the next call to one endpoint of one provider account is allowed; moved by an atomic update."""
+
+    key = models.CharField(max_length=128, primary_key=True)
+    next_allowed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Counter(models.Model):
+    """A metric's running total, kept in the database so that it is right across processes and restarts."""
+
+    name = models.CharField(max_length=100)
+    #: Canonical JSON of the label pairs, sorted by name.
+    labels = models.CharField(max_length=400, default="{}")
+    value = models.DecimalField(max_digits=24, decimal_places=6, default=0)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["name", "labels"], name="counter_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.labels}"
+
+
+class Pulse(models.Model):
+    """When a moving part last did its work, e.g. the scheduler's tick."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,50 @@
+"""The configured providers, built once per process from settings, behind the shared gate."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from django.conf import settings
+
+from gpubroker.common import counters
+from gpubroker.common.errors import ApiError
+from gpubroker.common.gate import DatabaseGate
+from providers import registry
+from providers.base import Provider
+
+log = logging.getLogger(__name__)
+#: Refusals that are our own or the market's normal course, not the provider's failing.
+NOT_FAULTS = {"", "gate_closed", "offer_gone", "not_found", "not_supported"}
+KNOWN = ("vastai", "tensordock")
+
+
+class CountingObserver:
+    """Counts failed calls durably for ``gpu_provider_api_errors_total``."""
+
+    def observe(self, provider: str, operation: str, seconds: float, error: str) -> None:
+        log.debug("%s %s took %.3f s%s", provider, operation, seconds, f": {error}" if error else "")
+        if error not in NOT_FAULTS:
+            counters.increment("gpu_provider_api_errors_total", provider=provider, operation=operation)
+
+
+@functools.cache
+def configured() -> dict[str, Provider]:
+    """By name, e.g. ``{"vastai": ...}``; empty when none is configured."""
+    configs: list[registry.ProviderConfig] = []
+    if settings.VASTAI_API_KEY:
+        configs.append(registry.VastAIConfig(api_key=settings.VASTAI_API_KEY, base_url=settings.VASTAI_BASE_URL))
+    return registry.build(configs, DatabaseGate(), CountingObserver(), pace=settings.PROVIDER_PACE)
+
+
+def get(name: str) -> Provider:
+    """The provider, or a typed refusal when it is not configured (any more)."""
+    provider = configured().get(name)
+    if provider is None:
+        raise NotConfigured(name)
+    return provider
+
+
+class NotConfigured(ApiError):
+    def __init__(self, name: str) -> None:
+        super().__init__(503, f"provider {name} is not configured on this broker", provider=name)

@@ -1,0 +1,134 @@
+"""What each process of the broker does, as the supervisor and a deployment both start it.
+
+``python -m gpubroker.roles web|worker|beat|sandbox`` is what the supervisor starts; ``gpubroker web`` does the same.
+
+Celery's and Granian's own command lines are not used: they import far more than these roles need.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import warnings
+
+from gpubroker.common import lifeline
+from gpubroker.failures import SettingsError
+
+#: A destroy is never behind a create, nor a tick behind anything (``CELERY_BROKER_TRANSPORT_OPTIONS``).
+QUEUES = "tick,destroy,create,default,ssh"
+#: ``POST /sessions`` waits up to a minute in its thread for the worker's verdict, so a few dozen must fit.
+WEB_THREADS = 32
+WORKER_THREADS = 32
+#: Seconds that requests and tasks get to finish on SIGTERM. Nothing is lost when they do not: rows carry what is due.
+STOP_GRACE_SECONDS = 3
+#: Granian's own lines in the form of our text logs. Errors only: it warns that waiting threads outnumber the cores.
+GRANIAN_LOGS = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"text": {"format": "%(asctime)s %(levelname)-7s granian: %(message)s", "datefmt": "%H:%M:%S"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "text"}},
+    "loggers": {"_granian": {"level": "ERROR", "handlers": ["stderr"], "propagate": False}},
+}
+
+
+def web(host: str = "", port: int = 0, workers: int = 1, threads: int = WEB_THREADS) -> None:
+    """The HTTP server: Granian with ``gpubroker.wsgi``."""
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+    from granian.server import Server
+
+    from gpubroker import settings
+
+    Server(
+        "gpubroker.wsgi:application",
+        address=host or settings.SERVER_HOST,
+        port=port or settings.SERVER_PORT,
+        interface=Interfaces.WSGI,
+        workers=workers,
+        blocking_threads=threads,
+        # Threads beyond the first few live only while requests wait for a verdict.
+        blocking_threads_idle_timeout=60,
+        runtime_threads=1,
+        # More than the threads would only wait where no other process could take them.
+        backpressure=threads,
+        websockets=False,
+        workers_kill_timeout=STOP_GRACE_SECONDS,
+        log_level=LogLevels.error,
+        log_dictconfig=GRANIAN_LOGS,
+    ).serve()
+
+
+def worker(concurrency: int = WORKER_THREADS, queues: str = QUEUES) -> None:
+    """The worker: threads, because its tasks wait for the network and hardly compute."""
+    from celery import signals
+    from celery.exceptions import SecurityWarning
+
+    from gpubroker.celery import app
+
+    # Django has set up logging; without a receiver Celery would set levels and handlers of its own.
+    signals.setup_logging.connect(_keep_logging, weak=False)
+    # Messages are JSON only, so a worker that runs as root, as in most containers, is in no danger from them.
+    warnings.simplefilter("ignore", SecurityWarning)
+    program = app.Worker(
+        pool="threads",
+        concurrency=concurrency,
+        queues=queues,
+        # Other workers' news: of no use here, and a steady trickle of messages.
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    program.start()
+    sys.exit(program.exitcode)
+
+
+def _keep_logging(**_: object) -> None: ...
+
+
+def beat() -> None:
+    """The scheduler. It only sends names on time, so it loads neither Django's apps nor the tasks."""
+    from celery import Celery
+    from celery.beat import Scheduler, Service
+
+    from gpubroker import settings
+    from gpubroker.common import logs
+
+    logs.configure(settings.LOGGING)
+    app = Celery("gpubroker", fixups=[])
+    app.config_from_object(settings, namespace="CELERY")
+    # In memory: every entry is due within seconds anyway, and a schedule file can be torn by a crash.
+    service = Service(app, scheduler_cls=Scheduler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    service.start()
+
+
+def sandbox(arguments: list[str]) -> None:
+    """The sandbox marketplace, with the options of ``python -m providers.sandbox``."""
+    sys.argv = ["gpubroker sandbox", *arguments]
+    runpy.run_module("providers.sandbox", run_name="__main__")
+
+
+def main(arguments: list[str]) -> int:
+    lifeline.start()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
+    role, *rest = arguments
+    try:
+        if role == "sandbox":
+            sandbox(rest)
+        elif role == "web":
+            web()
+        elif role == "worker":
+            worker()
+        else:
+            beat()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,253 @@
+"""Django settings, all driven by the environment (see env.py). Nothing here is for one place only:
+the embedded run, the tests and a deployment differ by environment alone."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+import dj_database_url
+from cryptography.fernet import Fernet
+
+from gpubroker.settings import env as _env
+
+_read = _env.Reader()
+
+BASE_DIR = _env.BASE_DIR
+DATA_DIR = _env.data_dir(_read)
+UNKNOWN_SETTINGS = _env.unknown_names()
+
+# --- where we run -----------------------------------------------------------------------------
+DATABASE_URL = _read.text("DATABASE_URL")
+REDIS_URL = _read.text("REDIS_URL")
+#: Embedded: no services given, so SQLite and the bundled queue under DATA_DIR.
+EMBEDDED = not DATABASE_URL
+SERVER_HOST = _read.text("SERVER_HOST", "127.0.0.1")
+SERVER_PORT = _read.integer("SERVER_PORT", 8080, least=1, most=65535)
+DEBUG = _read.boolean("DEBUG", False)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+SERVER_IS_LOOPBACK = _is_loopback(SERVER_HOST)
+API_AUTH = _read.choice("API_AUTH", "open" if SERVER_IS_LOOPBACK and EMBEDDED else "key", ("open", "key"))
+if API_AUTH == "open" and not SERVER_IS_LOOPBACK and not _read.boolean("ALLOW_OPEN_API", False):
+    raise _env.SettingsError(
+        f"API_AUTH=open on SERVER_HOST={SERVER_HOST} would let anyone on the network rent machines on your account; "
+        "use API_AUTH=key, or set ALLOW_OPEN_API=1 if you really mean it."
+    )
+
+# --- secrets ----------------------------------------------------------------------------------
+if EMBEDDED:
+    SECRET_KEY = _read.text("SECRET_KEY") or _env.kept_secret(DATA_DIR / "secret_key", _env.new_secret_key)
+    ENCRYPTION_KEYS = _read.texts("ENCRYPTION_KEYS") or [
+        _env.kept_secret(DATA_DIR / "encryption_key", lambda: Fernet.generate_key().decode())
+    ]
+else:
+    SECRET_KEY = _read.text("SECRET_KEY")
+    ENCRYPTION_KEYS = _read.texts("ENCRYPTION_KEYS")
+    if not SECRET_KEY:
+        raise _env.SettingsError("SECRET_KEY must be set when DATABASE_URL is: 50 random characters, kept secret.")
+    if not ENCRYPTION_KEYS:
+        raise _env.SettingsError(
+            "ENCRYPTION_KEYS must be set when DATABASE_URL is: make one with `gpubroker make-encryption-key`."
+        )
+for _key in ENCRYPTION_KEYS:
+    try:
+        Fernet(_key)
+    except ValueError:
+        raise _env.SettingsError(
+            "ENCRYPTION_KEYS: each must be 32 bytes in url-safe base64; make one with `gpubroker make-encryption-key`."
+        ) from None
+
+# --- providers --------------------------------------------------------------------------------
+VASTAI_API_KEY = _read.text("VASTAI_API_KEY")
+VASTAI_BASE_URL = _read.url("VASTAI_BASE_URL", "https://console.vast.ai")
+DEPLOYMENT_ID = _read.text("DEPLOYMENT_ID")
+if DEPLOYMENT_ID and not re.fullmatch(r"[a-z0-9]{4,20}", DEPLOYMENT_ID):
+    raise _env.SettingsError(
+        f"DEPLOYMENT_ID must be 4 to 20 lower-case letters or digits (it stands in labels), not {DEPLOYMENT_ID!r}."
+    )
+SANDBOX = _read.choice("SANDBOX", "auto", ("auto", "on", "off"))
+#: The embedded run brings its own marketplace when no real one is configured.
+SANDBOX_ON = SANDBOX == "on" or (SANDBOX == "auto" and EMBEDDED and not VASTAI_API_KEY)
+PROVIDER_PACE = _read.number("PROVIDER_PACE", 0.1 if SANDBOX_ON else 1.0, least=0, most=100)
+
+# --- promises and their clocks ----------------------------------------------------------------
+INVENTORY_REFRESH_SECONDS = _read.number("INVENTORY_REFRESH_SECONDS", 60, least=1, most=86_400)
+INVENTORY_BACKOFF_SECONDS = _read.number("INVENTORY_BACKOFF_SECONDS", 300, least=1, most=86_400)
+RECONCILE_SECONDS = _read.number("RECONCILE_SECONDS", 300, least=1, most=86_400)
+ORPHAN_GRACE_SECONDS = _read.number("ORPHAN_GRACE_SECONDS", 900, least=0, most=86_400)
+STARTUP_SWEEP_SECONDS = _read.number("STARTUP_SWEEP_SECONDS", 120, least=1, most=3_600)
+SSH_VERIFY_SECONDS = _read.number("SSH_VERIFY_SECONDS", 600, least=1, most=7_200)
+SSH_CHECK_SECONDS = _read.number("SSH_CHECK_SECONDS", 2, least=0.1, most=60)
+HARD_MAX_HOURS = _read.integer("HARD_MAX_HOURS", 12, least=1, most=8_760)
+CREATE_WAIT_SECONDS = _read.number("CREATE_WAIT_SECONDS", 20, least=0, most=60)
+DESTROY_WAIT_SECONDS = _read.number("DESTROY_WAIT_SECONDS", 10, least=0, most=60)
+#: How long a vendor's listing may lag behind a create: a lost answer is looked up for this long (rule I2).
+LISTING_LAG_SECONDS = _read.number("LISTING_LAG_SECONDS", 60, least=1, most=3_600)
+
+# --- Django -----------------------------------------------------------------------------------
+ALLOWED_HOSTS = _read.texts("ALLOWED_HOSTS") or (
+    ["localhost", "127.0.0.1", "[::1]", SERVER_HOST] if SERVER_IS_LOOPBACK else ["*"]
+)
+CSRF_TRUSTED_ORIGINS = _read.texts("CSRF_TRUSTED_ORIGINS")
+ROOT_URLCONF = "gpubroker.urls"
+WSGI_APPLICATION = "gpubroker.wsgi.application"
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_prometheus",
+    "gpubroker.common",
+    "offers",
+    "templates_app",
+    "billing",
+    "sessions_app",
+]
+
+MIDDLEWARE = [
+    "gpubroker.common.middleware.RequestIdMiddleware",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "gpubroker.common.middleware.TrailingSlashMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "gpubroker" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+# WhiteNoise serves the packages' own files, so the embedded run needs no collectstatic step.
+WHITENOISE_USE_FINDERS = True
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+DATABASES: dict[str, Any]
+if EMBEDDED:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATA_DIR / "gpubroker.sqlite3",
+            "CONN_MAX_AGE": 60,
+            "OPTIONS": {
+                # IMMEDIATE takes the write lock at BEGIN: without it, 13 % of concurrent writers met
+                # "database is locked".
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=134217728;",
+            },
+        }
+    }
+else:
+    try:
+        DATABASES = {"default": dict(dj_database_url.parse(DATABASE_URL, conn_max_age=60))}
+    except ValueError:
+        raise _env.SettingsError(
+            "DATABASE_URL must look like postgresql://user:password@host:5432/name; it could not be read."
+        ) from None
+
+# --- queue ------------------------------------------------------------------------------------
+# Under the supervisor the bundled Valkey's address comes in as REDIS_URL.
+CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Destroys first: see QUEUES. A dead queue must not hold a request, so its sockets are impatient.
+    "queue_order_strategy": "priority",
+    "socket_connect_timeout": 2,
+    "socket_timeout": 30,
+    "health_check_interval": 25,
+}
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_ROUTES = {
+    "sessions_app.tasks.drive_destroy": {"queue": "destroy"},
+    "sessions_app.tasks.tick": {"queue": "tick"},
+    "sessions_app.tasks.drive_rental": {"queue": "create"},
+    "sessions_app.tasks.drive_session": {"queue": "ssh"},
+}
+TICK_SECONDS = _read.number("TICK_SECONDS", 0.5, least=0.05, most=60)
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    # Each expires quickly, so that a worker that was away meets no backlog: the rows carry what is due.
+    "tick": {"task": "sessions_app.tasks.tick", "schedule": TICK_SECONDS, "options": {"expires": 5}},
+    "offers": {"task": "offers.tasks.refresh_due", "schedule": 1.0, "options": {"expires": 5}},
+    "templates": {"task": "templates_app.tasks.sync_due", "schedule": 30.0, "options": {"expires": 30}},
+}
+
+# --- API --------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "EXCEPTION_HANDLER": "gpubroker.common.errors.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "COERCE_DECIMAL_TO_STRING": False,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "GPU Broker",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": "One inventory of rentable GPUs; sessions whose SSH was proved to answer; no machine left behind.",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+}
+
+# --- logs -------------------------------------------------------------------------------------
+LOG_LEVEL = _read.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error", "critical")).upper()
+LOG_FORMAT = _read.choice("LOG_FORMAT", "auto", ("auto", "text", "json"))
+LOGGING_CONFIG = "gpubroker.common.logs.configure"
+LOGGING = {"level": LOG_LEVEL, "format": LOG_FORMAT}
+PROMETHEUS_EXPORT_MIGRATIONS = False

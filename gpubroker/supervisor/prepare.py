@@ -1,0 +1,83 @@
+"""The database work of a start, in a child of its own: migrations, what the last run left open, the first admin.
+
+``python -m gpubroker.supervisor.prepare FD`` writes the first admin's password, if it made one, to the descriptor FD:
+a pipe that only the supervisor reads, so that the password is in no log and in no file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+
+from gpubroker.common import lifeline
+from gpubroker.failures import SettingsError
+
+ADMIN = "admin"
+
+
+def migrate() -> None:
+    """Bring the schema up to date; when it already is, skip the command, whose checks and signals take seconds."""
+    from django.core.management import call_command
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        call_command("migrate", interactive=False, verbosity=1, skip_checks=True)
+
+
+def recover() -> None:
+    """Leases that processes of the last run still hold are void: that run is dead, we hold its lock."""
+    from django.core.management import call_command, get_commands
+
+    if "recover" in get_commands():
+        call_command("recover")
+
+
+def first_admin() -> str:
+    """Make the administrator of a new installation and return the password, else an empty string."""
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model().objects
+    if users.filter(is_superuser=True).exists():
+        return ""
+    password = secrets.token_urlsafe(15)
+    users.create_superuser(username=ADMIN, password=password)
+    return password
+
+
+def main(report_to: int) -> int:
+    lifeline.start()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
+    try:
+        import django
+        from django.conf import settings
+        from django.db import DatabaseError
+
+        django.setup()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    try:
+        migrate()
+        report: dict[str, str] = {}
+        if settings.EMBEDDED:
+            # WhiteNoise serves the packages' own files but still wants to see the folder.
+            os.makedirs(settings.STATIC_ROOT, exist_ok=True)
+            recover()
+            report["admin_password"] = first_admin()
+    except DatabaseError as error:
+        # Last line of the log and of the supervisor's sentence; the traceback is for the log.
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.write(f"{str(error).strip().splitlines()[0]}\n")
+        return 1
+    os.write(report_to, json.dumps(report).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,30 @@
+"""All paths. No trailing slashes (one is tolerated, see TrailingSlashMiddleware), except in the admin."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from gpubroker import health, metrics
+
+admin.site.site_header = "GPU Broker"
+admin.site.site_title = "GPU Broker"
+admin.site.index_title = "What runs, what it costs, what is owed"
+
+urlpatterns = [
+    path("health", health.health),
+    path("ready", health.ready),
+    path("metrics", metrics.metrics),
+    path("admin/", admin.site.urls),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/v1/", include("offers.urls")),
+    path("api/v1/", include("templates_app.urls")),
+    path("api/v1/", include("sessions_app.urls")),
+    path("", RedirectView.as_view(url="/admin/", permanent=False)),
+]
+
+handler400 = "gpubroker.common.errors.bad_request"
+handler403 = "gpubroker.common.errors.forbidden"
+handler404 = "gpubroker.common.errors.not_found"
+handler500 = "gpubroker.common.errors.server_error"

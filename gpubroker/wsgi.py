@@ -1,0 +1,12 @@
+"""The WSGI entry of the web processes."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+from gpubroker.common import lifeline
+
+lifeline.start()
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
+
+application = get_wsgi_application()

@@ -1,0 +1,82 @@
+"""The inventory's shapes: query parameters, and answers for the schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from gpubroker.common.api import FiniteFloatField, PageQuery, ProviderField
+
+
+class InventoryParams(PageQuery):
+    provider = ProviderField(required=False, help_text="Filter by provider")
+    gpu_type = serializers.CharField(
+        required=False, max_length=64, help_text='GPU type, case and spaces do not matter: "RTX 4090" = "rtx4090"'
+    )
+    location = serializers.CharField(required=False, max_length=128, help_text="Part of the location's name")
+    min_vram = serializers.IntegerField(required=False, min_value=0, max_value=100_000, help_text="GB per GPU")
+    max_price = serializers.DecimalField(
+        required=False, max_digits=12, decimal_places=6, min_value=0, help_text="Dollars per hour"
+    )
+    min_gpu_count = serializers.IntegerField(required=False, min_value=0, max_value=10_000)
+    gpu_count = serializers.IntegerField(
+        required=False, min_value=0, max_value=10_000, help_text="Alias of min_gpu_count"
+    )
+    min_reliability = FiniteFloatField(required=False, min_value=0, max_value=1)
+    min_availability_confidence = FiniteFloatField(required=False, min_value=0, max_value=1)
+    min_cuda = FiniteFloatField(required=False, min_value=0, max_value=1000, help_text="CUDA version, e.g. 12.4")
+
+
+class QuoteParams(serializers.Serializer[Any]):
+    disk_gb = serializers.IntegerField(
+        required=False, min_value=8, max_value=16_000, help_text="Adds a quote with that much disk"
+    )
+
+
+class OfferSchema(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    provider = serializers.CharField()
+    provider_id = serializers.CharField()
+    gpu_type = serializers.CharField(help_text="Normalised name")
+    gpu_count = serializers.IntegerField()
+    vram_gb = serializers.IntegerField(help_text="Per GPU, nominal")
+    price_per_hour = serializers.FloatField(help_text="Dollars, on demand, whole offer, without disk")
+    location = serializers.CharField()
+    reliability = serializers.FloatField()
+    available = serializers.BooleanField()
+    max_duration_hours = serializers.FloatField(help_text="0: no limit known")
+    fetched_at = serializers.DateTimeField(help_text="When the provider was asked")
+    cuda_version = serializers.FloatField(required=False)
+    gpu_vram_total_gb = serializers.IntegerField()
+    gpu_name_raw = serializers.CharField(help_text="The vendor's own name")
+    compute_capability = serializers.CharField(allow_null=True)
+    cpu_cores = serializers.FloatField(allow_null=True)
+    ram_gb = serializers.FloatField(allow_null=True)
+    disk_gb = serializers.FloatField(allow_null=True)
+    storage_price_per_gb_month = serializers.FloatField()
+    inet_down_mbps = serializers.FloatField(allow_null=True)
+    inet_up_mbps = serializers.FloatField(allow_null=True)
+    verified = serializers.BooleanField()
+    datacenter = serializers.BooleanField()
+    interruptible = serializers.BooleanField()
+    min_bid_per_hour = serializers.FloatField(allow_null=True)
+    machine_id = serializers.CharField()
+    availability_confidence = serializers.FloatField(help_text="0 to 1; falls with the listing's age")
+
+
+class QuoteSchema(serializers.Serializer[Any]):
+    disk_gb = serializers.IntegerField()
+    gpu_per_hour = serializers.FloatField()
+    storage_per_hour = serializers.FloatField()
+    total_per_hour = serializers.FloatField()
+
+
+class OfferDetailSchema(OfferSchema):
+    quote = QuoteSchema(required=False)
+
+
+class InventorySchema(serializers.Serializer[Any]):
+    offers = OfferSchema(many=True)
+    count = serializers.IntegerField(help_text="Offers in this answer")
+    total = serializers.IntegerField(help_text="Offers that match")

@@ -1,0 +1,151 @@
+"""The inventory in memory: loaded once per version, so that a listing costs the database nothing.
+
+Each process looks at the version rows at most once a second; between looks, answers come from here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from gpubroker.common import clock
+from offers.models import Offer, ProviderInventory
+
+CHECK_EVERY_SECONDS = 1.0
+#: Offers are trusted fully for this long after the provider was asked, then lose half of it in every half-life.
+FRESH_FOR = timedelta(seconds=150)
+HALF_LIFE = timedelta(seconds=600)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One available offer, with what filters compare and the JSON-ready rest."""
+
+    id: str
+    provider: str
+    gpu_key: str
+    location: str
+    vram_gb: int
+    gpu_count: int
+    price: Decimal
+    reliability: float
+    cuda: float | None
+    fetched_at: datetime
+    #: Everything the API shows, except ``availability_confidence``, which depends on the time of asking.
+    shown: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    #: (provider, version) pairs: equal versions mean equal content.
+    version: tuple[tuple[str, int], ...]
+    #: By price, then id.
+    offers: tuple[Listed, ...]
+
+
+def freshness(fetched_at: datetime, now: datetime) -> float:
+    """1.0 while fresh, then falling by half every ten minutes; two decimals."""
+    stale = now - fetched_at - FRESH_FOR
+    if stale <= timedelta(0):
+        return 1.0
+    return round(float(0.5 ** (stale / HALF_LIFE)), 2)
+
+
+def _number(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def shown(offer: Offer) -> dict[str, Any]:
+    """The offer as the API prints it. Keys that a vendor does not tell are absent for ``cuda_version``, else null."""
+    body: dict[str, Any] = {
+        "id": offer.id,
+        "provider": offer.provider,
+        "provider_id": offer.provider_id,
+        "gpu_type": offer.gpu_type,
+        "gpu_count": offer.gpu_count,
+        "vram_gb": offer.vram_gb,
+        "price_per_hour": float(offer.price_per_hour),
+        "location": offer.location,
+        "reliability": _number(offer.reliability) or 0.0,
+        "available": offer.withdrawn_at is None,
+        "max_duration_hours": _number(offer.max_duration_hours) or 0,
+        "fetched_at": clock.iso(offer.fetched_at),
+        "gpu_vram_total_gb": offer.vram_gb * offer.gpu_count,
+        "gpu_name_raw": offer.gpu_name_raw,
+        "compute_capability": offer.compute_capability or None,
+        "cpu_cores": _number(offer.cpu_cores),
+        "ram_gb": _number(offer.ram_gb),
+        "disk_gb": _number(offer.disk_gb),
+        "storage_price_per_gb_month": float(offer.storage_price_per_gb_month),
+        "inet_down_mbps": _number(offer.inet_down_mbps),
+        "inet_up_mbps": _number(offer.inet_up_mbps),
+        "verified": offer.verified,
+        "datacenter": offer.datacenter,
+        "interruptible": offer.interruptible,
+        "min_bid_per_hour": _number(offer.min_bid_per_hour),
+        "machine_id": offer.machine_id,
+    }
+    if offer.cuda_version is not None:
+        body["cuda_version"] = float(offer.cuda_version)
+    return body
+
+
+def _listed(offer: Offer) -> Listed:
+    return Listed(
+        id=offer.id,
+        provider=offer.provider,
+        gpu_key=offer.gpu_key,
+        location=offer.location.casefold(),
+        vram_gb=offer.vram_gb,
+        gpu_count=offer.gpu_count,
+        price=offer.price_per_hour,
+        reliability=_number(offer.reliability) or 0.0,
+        cuda=_number(offer.cuda_version),
+        fetched_at=offer.fetched_at,
+        shown=shown(offer),
+    )
+
+
+class _Holder:
+    """One snapshot per process; one thread reloads while the others go on with the old one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.snapshot: Snapshot | None = None
+        self.checked = 0.0
+
+    def current(self) -> Snapshot:
+        if self.snapshot is not None and time.monotonic() - self.checked < CHECK_EVERY_SECONDS:
+            return self.snapshot
+        if not self.lock.acquire(blocking=self.snapshot is None):
+            assert self.snapshot is not None
+            return self.snapshot
+        try:
+            version = tuple(ProviderInventory.objects.order_by("provider").values_list("provider", "version"))
+            if self.snapshot is None or self.snapshot.version != version:
+                rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw").order_by("price_per_hour", "id")
+                self.snapshot = Snapshot(version=version, offers=tuple(_listed(offer) for offer in rows))
+            self.checked = time.monotonic()
+            return self.snapshot
+        finally:
+            self.lock.release()
+
+    def forget(self) -> None:
+        self.checked = 0.0
+
+
+_holder = _Holder()
+
+
+def current() -> Snapshot:
+    """The inventory as this process knows it, at most a second behind the database."""
+    return _holder.current()
+
+
+def forget() -> None:
+    """Look at the database at the next question, e.g. because this process has just withdrawn an offer."""
+    _holder.forget()

@@ -1,0 +1,187 @@
+"""From the written-down intention to a machine: the create call, and what its answer means."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+
+from gpubroker.common import clock
+from gpubroker.common import providers as configured
+from gpubroker.common.errors import ApiError
+from gpubroker.common.money import storage_per_hour
+from offers import services as offers
+from providers import errors
+from providers.base import Created, Instance, LaunchOrder
+from sessions_app import meter, nudge
+from sessions_app.ending import close_rental, end_session, owe_destruction
+from sessions_app.models import ProviderWatch, Rental, Session
+from sessions_app.states import Debt, EndReason, Status
+from sessions_app.transitions import move_rental, transition
+
+log = logging.getLogger(__name__)
+
+#: Longer than the create call can take: after it, whoever made the call is dead and its answer is lost.
+CREATE_LEASE = timedelta(seconds=150)
+#: How long a session may stay pending because the provider holds us off or cannot be reached.
+PENDING_PATIENCE = timedelta(seconds=300)
+FIRST_LOOKUP = timedelta(seconds=1)
+
+REFUSALS: dict[type[errors.ProviderError], EndReason] = {
+    errors.OfferGone: EndReason.OFFER_GONE,
+    errors.InsufficientCredit: EndReason.NO_CREDIT,
+    errors.AuthError: EndReason.PROVIDER_AUTH,
+}
+
+
+def order_for(session: Session, rental: Rental) -> LaunchOrder:
+    options = session.launch_options
+    return LaunchOrder(
+        offer_id=rental.offer_provider_id,
+        label=rental.label,
+        image=session.docker_image,
+        disk_gb=session.disk_gb,
+        ports=tuple(options.get("exposed_ports", ())),
+        onstart=options.get("on_start_cmd", ""),
+        template_id=session.template_hash_id,
+        ssh_public_keys=(session.ssh_public_key, rental.broker_public_key),
+    )
+
+
+def launch(rental: Rental) -> None:
+    """Send the create once. The rental is committed as ``creating`` before the call leaves us (I1)."""
+    assert rental.session is not None
+    session = rental.session
+    now = clock.now()
+    taken = move_rental(
+        rental, {Debt.INTENDED}, Debt.CREATING, quiet=True, create_sent_at=now, next_check_at=now + CREATE_LEASE
+    )
+    if not taken:
+        return
+    try:
+        created = configured.get(rental.provider).create(order_for(session, rental))
+    except errors.ProviderError as error:
+        _not_created(rental, session, error)
+    except ApiError as error:
+        fail_create(rental, EndReason.PROVIDER_UNAVAILABLE, error.message)
+    else:
+        apply_created(rental, created)
+
+
+def _not_created(rental: Rental, session: Session, error: errors.ProviderError) -> None:
+    now = clock.now()
+    if error.may_have_happened:
+        log.warning("create of %s: answer lost, looking for its label: %s", rental.label, error)
+        move_rental(
+            rental, {Debt.CREATING}, Debt.UNKNOWN, reason=str(error),
+            last_error=str(error)[:300], unknown_since=now, next_check_at=now + FIRST_LOOKUP,
+        )  # fmt: skip
+    elif error.retryable and now - session.created_at < PENDING_PATIENCE:
+        pause = max(error.retry_after or 0, 0 if isinstance(error, errors.GateClosed) else 2.0)
+        move_rental(
+            rental, {Debt.CREATING}, Debt.INTENDED, quiet=True,
+            last_error=str(error)[:300], next_check_at=now + timedelta(seconds=pause),
+        )  # fmt: skip
+    elif error.retryable:
+        fail_create(rental, EndReason.PROVIDER_UNAVAILABLE, error.message)
+    else:
+        fail_create(rental, REFUSALS.get(type(error), EndReason.REFUSED), error.message, answer=str(error))
+
+
+def fail_create(rental: Rental, reason: EndReason, message: str, answer: str = "") -> None:
+    """The provider certainly made nothing: close the rental and fail the session, in one transaction."""
+    expected = {Debt.INTENDED, Debt.CREATING, Debt.UNKNOWN}
+    with transaction.atomic():
+        Session.objects.select_for_update().filter(id=rental.session_id).first()
+        if reason == EndReason.OFFER_GONE:
+            offers.withdraw(f"{rental.provider}-{rental.offer_provider_id}", "gone at create")
+        if not close_rental(rental, expected, {"call": "create", "answer": answer or message}):
+            return
+        # Ended by somebody meanwhile: close_rental has finished it with that reason.
+        transition(
+            str(rental.session_id), {Status.PENDING}, Status.FAILED, reason=message,
+            details={"end_reason": reason.value}, end_reason=reason, end_message=message[:300],
+            ended_at=clock.now(), next_check_at=None,
+        )  # fmt: skip
+    log.warning("session %s failed to launch: %s %s", rental.session_id, reason.value, message)
+
+
+def apply_created(rental: Rental, created: Created) -> None:
+    """The machine exists. The session goes on with it, or, when it was ended meanwhile, owes its destruction."""
+    now = clock.now()
+    with transaction.atomic():
+        session = Session.objects.select_for_update().get(id=rental.session_id)
+        moved = move_rental(
+            rental, {Debt.CREATING, Debt.UNKNOWN}, Debt.LIVE,
+            reason=created.note, details={"instance_id": created.instance_id},
+            instance_id=created.instance_id, accepted_at=now, next_check_at=None, last_error="",
+        )  # fmt: skip
+        if not moved:
+            log.error("late answer for %s: machine %s is left to the sweep", rental.label, created.instance_id)
+            wake_sweep(rental.provider)
+            return
+        _start_meter(session, rental)
+        if session.status != Status.PENDING:
+            owe_destruction(rental, {Debt.LIVE})
+        elif not created.accepted:
+            end_session(session.id, EndReason.REFUSED, message=created.note or "the provider did not start it")
+        else:
+            transition(session.id, {Status.PENDING}, Status.PROVISIONING, next_check_at=now)
+            nudge.session(session.id)
+            wake_sweep(rental.provider)
+
+
+def adopt(rental: Rental, instance: Instance) -> None:
+    """A lost create was found by its label."""
+    log.info("found %s at the provider as %s", rental.label, instance.instance_id)
+    apply_created(rental, Created(instance.instance_id, note="found by its label after a lost answer"))
+
+
+def _start_meter(session: Session, rental: Rental) -> None:
+    """The disk is billed from the contract on; the GPU from when the machine runs."""
+    rate = storage_per_hour(session.storage_price_per_gb_month, session.disk_gb)
+    meter.run(rental, "disk", rate, clock.now())
+
+
+def wake_sweep(provider: str) -> None:
+    """Something boots or is unclear: list this provider's machines soon."""
+    soon = clock.now()
+    ProviderWatch.objects.filter(provider=provider, next_sweep_at__gt=soon).update(next_sweep_at=soon)
+
+
+def give_up_waiting(rental: Rental) -> None:
+    """Whoever sent this create is dead: its answer is lost, so look for the label."""
+    now = clock.now()
+    move_rental(
+        rental, {Debt.CREATING}, Debt.UNKNOWN, reason="no answer was recorded in time",
+        unknown_since=now, next_check_at=now + FIRST_LOOKUP,
+    )  # fmt: skip
+
+
+def look_up(rental: Rental) -> None:
+    """One look for a lost create's label; absence counts only after as long as a listing may lag (I2)."""
+    assert rental.unknown_since is not None
+    now = clock.now()
+    try:
+        found = configured.get(rental.provider).find_by_label(rental.label)
+    except errors.ProviderError as error:
+        pause = max(error.retry_after or 0, 2.0)
+        Rental.objects.filter(id=rental.id, state=Debt.UNKNOWN).update(
+            last_error=str(error)[:300], next_check_at=now + timedelta(seconds=pause)
+        )
+        return
+    if found:
+        adopt(rental, found[0])
+        return
+    lookups = rental.lookups + 1
+    waited = now - rental.unknown_since
+    if lookups >= 2 and waited >= timedelta(seconds=settings.LISTING_LAG_SECONDS):
+        answer = f"the label was in none of {lookups} complete listings over {waited.total_seconds():.0f} s"
+        fail_create(rental, EndReason.CREATE_LOST, f"the provider's answer was lost, and {answer}", answer=answer)
+        return
+    pause = min(2.0 * lookups, settings.LISTING_LAG_SECONDS / 3)
+    Rental.objects.filter(id=rental.id, state=Debt.UNKNOWN).update(
+        lookups=lookups, next_check_at=now + timedelta(seconds=pause)
+    )

@@ -1,0 +1,231 @@
+"""Sessions (what a consumer asked for), rentals (what a provider may bill us for), events (what happened)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+
+from billing.models import Consumer
+from gpubroker.common import ids
+from sessions_app.states import LIVE, OPEN, Debt, EndReason, Status
+
+
+class Session(models.Model):
+    """Hours of a GPU. ``status`` is written by :func:`sessions_app.transitions.transition` and nothing else."""
+
+    id = models.CharField(max_length=32, primary_key=True, default=ids.new_session_id, editable=False)
+    consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="sessions")
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
+    end_reason = models.CharField(max_length=32, choices=EndReason.choices, blank=True)
+    end_message = models.CharField(max_length=300, blank=True)
+
+    offer_id = models.CharField(max_length=128)
+    provider = models.CharField(max_length=32)
+    gpu_type = models.CharField(max_length=64)
+    gpu_count = models.PositiveSmallIntegerField()
+    vram_mb = models.PositiveIntegerField()
+    #: On-demand price of the offer when it was asked for, dollars per hour without disk.
+    price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
+    storage_price_per_gb_month = models.DecimalField(max_digits=12, decimal_places=6)
+
+    workload_type = models.CharField(max_length=32)
+    reservation_hours = models.PositiveSmallIntegerField()
+    idle_threshold_minutes = models.PositiveIntegerField(default=0)
+    storage_policy = models.CharField(max_length=16, default="destroy")
+    launch_mode = models.CharField(max_length=16, default="ssh")
+    docker_image = models.CharField(max_length=512, blank=True)
+    template_hash_id = models.CharField(max_length=64, blank=True)
+    disk_gb = models.PositiveIntegerField()
+    #: ``exposed_ports``, ``on_start_cmd``, ``model_id``, ``quantization``: as asked, where given.
+    launch_options = models.JSONField(default=dict)
+    #: The consumer's public key; the private half is never stored.
+    ssh_public_key = models.TextField()
+
+    ssh_host = models.CharField(max_length=255, blank=True)
+    ssh_port = models.PositiveIntegerField(null=True)
+    ssh_user = models.CharField(max_length=64, blank=True)
+
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    hard_max_at = models.DateTimeField()
+    running_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    #: When the driver must look at this session next; null when nothing can become due.
+    next_check_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["consumer", "offer_id"],
+                condition=models.Q(status__in=sorted(LIVE)),
+                name="session_one_active_per_consumer_and_offer",
+            ),
+            models.CheckConstraint(condition=models.Q(status__in=sorted(Status.values)), name="session_status_known"),
+            models.CheckConstraint(
+                condition=models.Q(expires_at__lte=models.F("hard_max_at")), name="session_within_hard_max"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["next_check_at"], name="session_due", condition=models.Q(next_check_at__isnull=False)),
+            models.Index(fields=["-created_at", "-id"], name="session_newest"),
+            models.Index(fields=["consumer", "-created_at"], name="session_by_consumer"),
+            models.Index(fields=["status", "provider"], name="session_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Rental(models.Model):
+    """One machine that a provider may be billing us for: a debt, open until proved gone.
+
+    A session has one after another; an orphan (a machine with our label that no open rental knew) has none.
+    ``state`` is written by :func:`sessions_app.transitions.move_rental` and nothing else.
+    """
+
+    class Origin(models.TextChoices):
+        SESSION = "session"
+        ORPHAN = "orphan"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    session = models.ForeignKey(Session, on_delete=models.PROTECT, null=True, related_name="rentals")
+    origin = models.CharField(max_length=8, choices=Origin.choices, default=Origin.SESSION)
+    provider = models.CharField(max_length=32)
+    state = models.CharField(max_length=12, choices=Debt.choices, default=Debt.INTENDED)
+    #: Stands on the machine at the provider and is committed here before the provider hears of it (I1).
+    label = models.CharField(max_length=64)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    offer_provider_id = models.CharField(max_length=96, blank=True)
+    machine_id = models.CharField(max_length=64, blank=True)
+    #: The provider's id of the machine; empty until it told us.
+    instance_id = models.CharField(max_length=96, blank=True)
+
+    created_at = models.DateTimeField()
+    create_sent_at = models.DateTimeField(null=True)
+    accepted_at = models.DateTimeField(null=True)
+    unknown_since = models.DateTimeField(null=True, help_text="When the create's answer was given up for lost")
+    #: Complete listings that did not have the label while the create's answer was unknown (I2).
+    lookups = models.PositiveIntegerField(default=0)
+
+    #: As last seen at the provider.
+    phase = models.CharField(max_length=16, blank=True)
+    status_message = models.CharField(max_length=300, blank=True)
+    ssh_endpoints = models.JSONField(default=list)
+    last_seen_at = models.DateTimeField(null=True)
+    gpu_from = models.DateTimeField(null=True, help_text="When the GPU's bill began")
+    #: The rates that the meter runs at; null: not running.
+    gpu_rate = models.DecimalField(max_digits=14, decimal_places=8, null=True)
+    disk_rate = models.DecimalField(max_digits=14, decimal_places=8, null=True)
+    #: Complete listings in a row without this machine (I5).
+    missing_listings = models.PositiveIntegerField(default=0)
+
+    #: The broker's own key to the machine, sealed; erased when the rental closes.
+    broker_key_sealed = models.TextField(blank=True)
+    broker_public_key = models.TextField(blank=True)
+    keys_attached_at = models.DateTimeField(null=True)
+    host_key = models.CharField(max_length=1024, blank=True, help_text="First seen, then pinned")
+    verify_from = models.DateTimeField(null=True, help_text="When the machine first showed an SSH address")
+    verify_failures = models.PositiveIntegerField(default=0)
+
+    destroy_requested_at = models.DateTimeField(null=True)
+    destroy_answered_at = models.DateTimeField(null=True, help_text="When the provider first said yes")
+    destroy_attempts = models.PositiveIntegerField(default=0)
+    destroy_failures = models.PositiveIntegerField(default=0)
+    last_error = models.CharField(max_length=300, blank=True)
+
+    closed_at = models.DateTimeField(null=True)
+    #: The evidence that closed it: the call, the answer, the time (I6).
+    proof = models.JSONField(null=True)
+    next_check_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["session"], condition=models.Q(state__in=sorted(OPEN)), name="rental_one_open_per_session"
+            ),
+            models.UniqueConstraint(fields=["label"], condition=models.Q(origin="session"), name="rental_label_unique"),
+            models.UniqueConstraint(
+                fields=["provider", "instance_id"],
+                condition=models.Q(state__in=sorted(OPEN)) & ~models.Q(instance_id=""),
+                name="rental_one_open_per_machine",
+            ),
+            models.CheckConstraint(
+                condition=(models.Q(state=Debt.CLOSED) & models.Q(proof__isnull=False, closed_at__isnull=False))
+                | (~models.Q(state=Debt.CLOSED) & models.Q(closed_at__isnull=True)),
+                name="rental_closed_only_with_proof",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state__in=[Debt.LIVE, Debt.DESTROYING]) | ~models.Q(instance_id=""),
+                name="rental_live_has_instance",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["next_check_at"], name="rental_due", condition=models.Q(next_check_at__isnull=False)),
+            models.Index(fields=["provider", "state"], name="rental_open", condition=~models.Q(state=Debt.CLOSED)),
+            models.Index(fields=["label"], name="rental_by_label"),
+        ]
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Event(models.Model):
+    """What happened to a session or rental: written in the transaction of the change, never altered."""
+
+    session = models.ForeignKey(Session, on_delete=models.PROTECT, null=True, related_name="events")
+    rental = models.ForeignKey(Rental, on_delete=models.PROTECT, null=True, related_name="events")
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=48)
+    from_state = models.CharField(max_length=16, blank=True)
+    to_state = models.CharField(max_length=16, blank=True)
+    reason = models.CharField(max_length=300, blank=True)
+    #: ``consumer:<name>``, ``staff:<user>`` or ``broker``
+    actor = models.CharField(max_length=160, default="broker")
+    details = models.JSONField(default=dict)
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["session", "id"], name="event_of_session")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.from_state}>{self.to_state}"
+
+
+class ProviderWatch(models.Model):
+    """How one provider's machines are watched. Every complete listing is a sweep: quick while something boots,
+    slow while something runs, and at least every ``RECONCILE_SECONDS``."""
+
+    provider = models.CharField(max_length=32, primary_key=True)
+    next_sweep_at = models.DateTimeField()
+    last_sweep_at = models.DateTimeField(null=True, help_text="When the last complete listing was compared")
+    last_error = models.CharField(max_length=300, blank=True)
+    failures_in_a_row = models.PositiveIntegerField(default=0)
+    #: Machines on the account at the last complete listing: ours, and all.
+    ours = models.PositiveIntegerField(default=0)
+    machines = models.PositiveIntegerField(default=0)
+    #: Set when a sweep would have ended too much and asks a person; cleared by one.
+    held_reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        verbose_name_plural = "provider watches"
+
+    def __str__(self) -> str:
+        return self.provider
+
+
+class SeenOrphan(models.Model):
+    """A machine with our label that no open rental knows: since when, so that its grace can run out."""
+
+    provider = models.CharField(max_length=32)
+    instance_id = models.CharField(max_length=96)
+    label = models.CharField(max_length=64)
+    first_seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["provider", "instance_id"], name="orphan_seen_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.instance_id}"

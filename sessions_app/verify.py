@@ -1,0 +1,149 @@
+"""Does SSH really answer? TCP, key exchange, our key, ``echo``, and ``nvidia-smi`` with the promised GPUs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import paramiko
+
+CONNECT_SECONDS = 3.0
+BANNER_SECONDS = 5.0
+AUTH_SECONDS = 8.0
+COMMAND_SECONDS = 10.0
+MOST_OUTPUT = 65_536
+#: ``nvidia-smi`` may show a little less than the listing promised.
+MEMORY_TOLERANCE = 0.93
+GPU_QUERY = "nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits"
+
+
+class NotYet(Exception):
+    """It does not answer as it should, which early in a machine's life is normal. Says how far it got."""
+
+
+class WrongMachine(Exception):
+    """It answers, and is not what was promised: fewer GPUs, less memory, or another host key than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    host: str
+    port: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the offer said; ``gpu_count`` 0 asks nothing of the GPUs."""
+
+    gpu_count: int
+    vram_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    endpoint: Endpoint
+    #: ``<type> <base64>``: pinned from now on.
+    host_key: str
+    gpus: tuple[str, ...]
+
+
+def fingerprint(host_key: str) -> str:
+    """``SHA256:...`` as OpenSSH prints it."""
+    raw = base64.b64decode(host_key.split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
+
+
+def verify(endpoints: Sequence[Endpoint], private_key: str, promise: Promise, pinned_host_key: str = "") -> Verified:
+    """The first endpoint that proves itself. Raises :class:`NotYet` with the last reason, or :class:`WrongMachine`."""
+    reason = "no SSH address yet"
+    for endpoint in endpoints:
+        try:
+            return _verify_one(endpoint, private_key, promise, pinned_host_key)
+        except NotYet as error:
+            reason = f"{endpoint.host}:{endpoint.port} {error}"
+    raise NotYet(reason)
+
+
+def _load(private_key: str) -> paramiko.PKey:
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(private_key))
+
+
+def _verify_one(endpoint: Endpoint, private_key: str, promise: Promise, pinned: str) -> Verified:
+    try:
+        sock = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_SECONDS)
+    except OSError as error:
+        raise NotYet(f"does not accept connections: {error.strerror or type(error).__name__}") from None
+    transport = None
+    try:
+        transport = paramiko.Transport(sock)
+        transport.banner_timeout = BANNER_SECONDS
+        transport.auth_timeout = AUTH_SECONDS
+        transport.start_client(timeout=BANNER_SECONDS)
+        server_key = transport.get_remote_server_key()
+        host_key = f"{server_key.get_name()} {server_key.get_base64()}"
+        if pinned and pinned != host_key:
+            raise WrongMachine(f"host key changed: pinned {fingerprint(pinned)}, now {fingerprint(host_key)}")
+        transport.auth_publickey(endpoint.user, _load(private_key))
+        _check_echo(transport)
+        gpus = _check_gpus(transport, promise) if promise.gpu_count else ()
+        return Verified(endpoint, host_key, gpus)
+    except paramiko.AuthenticationException:
+        # Keys arrive some seconds after SSH does (Vast.ai contract, section 6, no. 11).
+        raise NotYet("does not accept the key yet") from None
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise NotYet(f"SSH failed: {error or type(error).__name__}") from None
+    finally:
+        if transport is not None:
+            transport.close()
+        sock.close()
+
+
+def run(transport: paramiko.Transport, command: str) -> tuple[int, str]:
+    """Exit status and standard output (bounded) of one command."""
+    channel = transport.open_session(timeout=COMMAND_SECONDS)
+    try:
+        channel.settimeout(COMMAND_SECONDS)
+        channel.exec_command(command)
+        output = b""
+        while len(output) < MOST_OUTPUT:
+            chunk = channel.recv(8192)
+            if not chunk:
+                break
+            output += chunk
+        if not channel.status_event.wait(COMMAND_SECONDS):
+            raise NotYet(f"{command.split()[0]} does not end")
+        return channel.exit_status, output.decode("utf-8", "replace")
+    except TimeoutError:
+        raise NotYet(f"{command.split()[0]} does not answer") from None
+    finally:
+        channel.close()
+
+
+def _check_echo(transport: paramiko.Transport) -> None:
+    word = f"gpubroker-{secrets.token_hex(6)}"
+    status, output = run(transport, f"echo {word}")
+    # A login banner may stand around it.
+    if status != 0 or word not in output:
+        raise NotYet(f"echo answered {output[:60]!r}")
+
+
+def _check_gpus(transport: paramiko.Transport, promise: Promise) -> tuple[str, ...]:
+    status, output = run(transport, GPU_QUERY)
+    if status != 0:
+        raise NotYet(f"nvidia-smi failed with status {status}: {output.strip()[:80]}")
+    lines = [line.strip() for line in output.splitlines() if line.count(",") == 1]
+    if len(lines) < promise.gpu_count:
+        raise WrongMachine(f"nvidia-smi shows {len(lines)} GPUs, {promise.gpu_count} were promised")
+    for line in lines:
+        name, _, memory = line.rpartition(",")
+        if not memory.strip().isdigit():
+            raise NotYet(f"nvidia-smi answered {line[:60]!r}")
+        if int(memory) < promise.vram_mb * MEMORY_TOLERANCE:
+            raise WrongMachine(f"{name} has {memory.strip()} MB, {promise.vram_mb} MB were promised")
+    return tuple(lines)
