@@ -28,6 +28,8 @@ class Period:
 def days(first: date, last: date) -> Period:
     """Whole UTC days, both inclusive."""
     start = datetime.combine(first, time.min, UTC)
+    if last == date.max:
+        return Period(start, datetime.max.replace(tzinfo=UTC))
     return Period(start, datetime.combine(last, time.min, UTC) + timedelta(days=1))
 
 

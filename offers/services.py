@@ -17,7 +17,7 @@ from gpubroker.common import clock
 from gpubroker.common import providers as configured
 from gpubroker.common.money import quantize
 from offers.models import FetchRun, Offer, ProviderInventory
-from providers.base import OfferData, OfferListing, Provider
+from providers.base import OfferData, OfferListing
 from providers.errors import ProviderError
 from providers.gpus import gpu_key, vram_gb
 from providers.gpus import gpu_type as gpu_type_of
@@ -80,7 +80,7 @@ def refresh(name: str) -> Refreshed:
         listing = configured.get(name).list_offers()
     except ProviderError as error:
         return _failed(name, started, error)
-    return apply_listing(configured.get(name), listing, started)
+    return apply_listing(name, listing, started)
 
 
 def _failed(name: str, started: datetime, error: ProviderError) -> Refreshed:
@@ -107,9 +107,8 @@ def _record(name: str, started: datetime, outcome: str, *, error: str = "", **co
     )
 
 
-def apply_listing(provider: Provider, listing: OfferListing, started: datetime) -> Refreshed:
+def apply_listing(name: str, listing: OfferListing, started: datetime) -> Refreshed:
     """One transaction: upsert what is listed, withdraw what is not. A collapsed listing is refused whole."""
-    name = provider.name
     with transaction.atomic():
         state = ProviderInventory.objects.select_for_update().get(provider=name)
         existing = {offer.id: offer for offer in Offer.objects.filter(provider=name).defer("raw")}

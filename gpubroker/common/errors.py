@@ -33,7 +33,7 @@ class BadField(ApiError):
         super().__init__(400, f"{field}: {reason}", field=field)
 
 
-def body(message: str, request: HttpRequest | Request | None, **extra: Any) -> dict[str, Any]:
+def body(message: str, request: HttpRequest | Request | None, /, **extra: Any) -> dict[str, Any]:
     request_id = request.META.get("gpubroker.request_id", "") if request is not None else ""
     return {"error": message, **extra, "request_id": request_id}
 

@@ -41,6 +41,13 @@ class ContextFilter(logging.Filter):
         return True
 
 
+class NotUnavailable(logging.Filter):
+    """Drops Django's line for every 503: they are our own considered answers, each logged where it is decided."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(record, "status_code", None) != 503
+
+
 def configure(options: dict[str, Any]) -> None:
     """Called by Django with ``settings.LOGGING``: ``{"level": ..., "format": auto|text|json}``."""
     form = options["format"]
@@ -59,7 +66,10 @@ def configure(options: dict[str, Any]) -> None:
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "filters": {"context": {"()": "gpubroker.common.logs.ContextFilter"}},
+            "filters": {
+                "context": {"()": "gpubroker.common.logs.ContextFilter"},
+                "not_unavailable": {"()": "gpubroker.common.logs.NotUnavailable"},
+            },
             "formatters": formatters,
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": form, "filters": ["context"]}},
             "root": {"level": options["level"], "handlers": ["stderr"]},
@@ -69,7 +79,7 @@ def configure(options: dict[str, Any]) -> None:
                 "celery.worker.strategy": {"level": "WARNING"},
                 "celery.app.trace": {"level": "WARNING"},
                 "celery.beat": {"level": "WARNING"},
-                "django.request": {"level": "ERROR"},
+                "django.request": {"level": "ERROR", "filters": ["not_unavailable"]},
             },
         }
     )

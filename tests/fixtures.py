@@ -1,0 +1,78 @@
+"""Fixtures of the broker's own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpubroker.common import clock
+from gpubroker.common import providers as configured
+from offers import snapshot
+from tests.harness import Api, Driver, MovableClock, refresh_offers
+from tests.sandbox import SandboxProcess
+
+
+@pytest.fixture(scope="session")
+def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """One marketplace for the whole run of this worker: quick boots, no rate limits, keys accepted at once."""
+    process = SandboxProcess(
+        tmp_path_factory.mktemp("sandbox"), boot_seconds=0.3, pace=0, key_delay=0, credit=1000, offers=90
+    )
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def sandbox(sandbox_process: SandboxProcess, settings: Any) -> Iterator[SandboxProcess]:
+    """The marketplace, empty, and the broker configured to use it."""
+    sandbox_process.reset()
+    settings.VASTAI_API_KEY = "sandbox-key"
+    settings.VASTAI_BASE_URL = sandbox_process.url
+    settings.PROVIDER_PACE = 0
+    settings.SSH_CHECK_SECONDS = 0.1
+    configured.configured.cache_clear()
+    snapshot.forget()
+    yield sandbox_process
+    configured.configured.cache_clear()
+    snapshot.forget()
+
+
+@pytest.fixture
+def time() -> Iterator[MovableClock]:
+    """The broker's clock, to be moved; the marketplace's own goes on."""
+    moved = MovableClock()
+    with clock.use(moved):
+        yield moved
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver()
+
+
+@pytest.fixture
+def market(sandbox: SandboxProcess, db: None) -> SandboxProcess:
+    """The sandbox with its offers already in our inventory."""
+    refresh_offers()
+    return sandbox
+
+
+@pytest.fixture
+def market_with_threads(sandbox: SandboxProcess, transactional_db: None) -> SandboxProcess:
+    """The same for tests that need several database connections."""
+    refresh_offers()
+    return sandbox
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
