@@ -117,6 +117,7 @@ class _Holder:
         self.lock = threading.Lock()
         self.snapshot: Snapshot | None = None
         self.checked = 0.0
+        self.reload = False
 
     def current(self) -> Snapshot:
         if self.snapshot is not None and time.monotonic() - self.checked < CHECK_EVERY_SECONDS:
@@ -126,7 +127,8 @@ class _Holder:
             return self.snapshot
         try:
             version = tuple(ProviderInventory.objects.order_by("provider").values_list("provider", "version"))
-            if self.snapshot is None or self.snapshot.version != version:
+            if self.snapshot is None or self.reload or self.snapshot.version != version:
+                self.reload = False
                 rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw").order_by("price_per_hour", "id")
                 self.snapshot = Snapshot(version=version, offers=tuple(_listed(offer) for offer in rows))
             self.checked = time.monotonic()
@@ -135,7 +137,7 @@ class _Holder:
             self.lock.release()
 
     def forget(self) -> None:
-        self.checked = 0.0
+        self.checked, self.reload = 0.0, True
 
 
 _holder = _Holder()
@@ -147,5 +149,5 @@ def current() -> Snapshot:
 
 
 def forget() -> None:
-    """Look at the database at the next question, e.g. because this process has just withdrawn an offer."""
+    """Load anew at the next question, e.g. because this process has just learnt that an offer is gone."""
     _holder.forget()
