@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import warnings
+from datetime import timedelta
 
 from gpubroker.common import lifeline
 from gpubroker.failures import SettingsError
@@ -69,6 +70,8 @@ def worker(concurrency: int = WORKER_THREADS, queues: str = QUEUES) -> None:
 
     # Django has set up logging; without a receiver Celery would set levels and handlers of its own.
     signals.setup_logging.connect(_keep_logging, weak=False)
+    # `gpubroker check` is for that; here it would load every view into the worker.
+    os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
     # Messages are JSON only, so a worker that runs as root, as in most containers, is in no danger from them.
     warnings.simplefilter("ignore", SecurityWarning)
     program = app.Worker(
@@ -101,6 +104,9 @@ def beat() -> None:
     app.config_from_object(settings, namespace="CELERY")
     # In memory: every entry is due within seconds anyway, and a schedule file can be torn by a crash.
     service = Service(app, scheduler_cls=Scheduler)
+    # Whatever fell due while no scheduler ran is due now, not a whole interval from now.
+    for entry in service.scheduler.schedule.values():
+        entry.last_run_at = entry.default_now() - timedelta(days=1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     service.start()
 

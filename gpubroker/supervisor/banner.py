@@ -25,11 +25,12 @@ def print_banner(terminal: Terminal, facts: Facts, seconds: float, admin_passwor
         if facts.sandbox
         else "your provider account: sessions rent real machines and cost real money"
     )
-    login = (
-        f"log in as {bold('admin')} with password {bold(admin_password)} (shown this once)"
-        if admin_password
-        else "forgotten password: python manage.py changepassword admin"
-    )
+    if admin_password:
+        login = f"log in as {bold('admin')} with password {bold(admin_password)} (shown this once)"
+    elif facts.embedded:
+        login = "forgotten password: python manage.py changepassword admin"
+    else:
+        login = "make an account: python manage.py createsuperuser"
     lines = [
         "",
         f"{terminal.paint('green', 'GPU Broker is ready')} after {seconds:.1f} s, with {market}.",
@@ -43,7 +44,7 @@ def print_banner(terminal: Terminal, facts: Facts, seconds: float, admin_passwor
     if facts.api_auth == "open" and facts.sandbox:
         lines += ["Your first session; paste this into another terminal:", "", first_session(facts), ""]
     elif facts.api_auth != "open":
-        lines += ["Requests need an API key (API_AUTH=key): make one in the admin, under API keys.", ""]
+        lines += ["Requests need an API key (API_AUTH=key).", ""]
     lines += ["Ctrl-C stops the broker; rented machines keep running and are known again at the next start.", ""]
     terminal.show("\n".join(lines))
     terminal.note(f"ready at {facts.address} after {seconds:.1f} s")

@@ -9,7 +9,7 @@ SESSION=$(field "['session']['id']" < created.json)
 
 while STATUS=$(curl -fsS "$API/sessions/$SESSION" | tee session.json | field "['status']"); [ "$STATUS" = pending ] || [ "$STATUS" = provisioning ]; do sleep 1; done
 echo "$SESSION is $STATUS"
-ssh -i key -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=known_hosts -p "$(field "['ssh_port']" < session.json)" "$(field "['ssh_user']" < session.json)@$(field "['ssh_host']" < session.json)" nvidia-smi
+ssh -n -i key -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o LogLevel=ERROR -o UserKnownHostsFile=known_hosts -p "$(field "['ssh_port']" < session.json)" "$(field "['ssh_user']" < session.json)@$(field "['ssh_host']" < session.json)" nvidia-smi
 
-curl -fsS -X DELETE "$API/sessions/$SESSION"
-curl -fsS "$API/costs?session_id=$SESSION"
+curl -fsS -X DELETE "$API/sessions/$SESSION" && echo
+curl -fsS "$API/costs?session_id=$SESSION" && echo

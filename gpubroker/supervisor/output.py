@@ -20,6 +20,10 @@ TEXT_WARNING = re.compile(r"^\d\d:\d\d:\d\d (?:WARNING|ERROR|CRITICAL)\s+(.*)$")
 LOUD = {"WARNING", "ERROR", "CRITICAL"}
 #: What differs between two lines that say the same: ids that end a line, and anything with a digit in it.
 VARYING = re.compile(r"\b\w+_id=\S+|\S*\d\S*")
+#: Several parts of the broker meet one provider's trouble and each says so: ``..., vastai list_offers: reason; again``.
+PROVIDER_TROUBLE = re.compile(r", (\w+) \w+: (.*?)(?:; again in .*)?$")
+#: Our own question whether the broker is ready is answered "not yet"; that is no warning.
+EXPECTED = re.compile(r"django\.request: Service Unavailable: /(?:ready|health)\b")
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
@@ -93,7 +97,8 @@ class Terminal:
     def warning(self, name: str, text: str) -> None:
         """A child's own warning, once; the same again much later and with how often it came."""
         now = time.monotonic()
-        key = f"{name} {VARYING.sub('#', text)}"
+        trouble = PROVIDER_TROUBLE.search(text)
+        key = f"{name} {VARYING.sub('#', ' '.join(trouble.groups()) if trouble else text)}"
         if (seen := self.seen.get(key)) is not None and now - seen.shown_at < REPEAT_SECONDS:
             seen.more += 1
             return
@@ -106,11 +111,12 @@ class Terminal:
 
 def warning_in(line: str) -> str | None:
     """The message, when a child's log line is a warning or worse; text and JSON forms."""
+    message = None
     if found := TEXT_WARNING.match(line):
-        return found[1]
-    if line.startswith("{"):
+        message = found[1]
+    elif line.startswith("{"):
         with contextlib.suppress(ValueError):
             record = json.loads(line)
             if record.get("level") in LOUD:
-                return f"{record.get('logger', '')}: {record.get('message', '')}"
-    return None
+                message = f"{record.get('logger', '')}: {record.get('message', '')}"
+    return None if message is None or EXPECTED.match(message) else message

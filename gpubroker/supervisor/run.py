@@ -29,7 +29,7 @@ SERVER_START_SECONDS = 15.0
 #: A child that dies so often before the first answer never will come up.
 DEATHS_BEFORE_READY = 4
 #: When to tell a person that this takes longer than it should.
-SLOW_START_SECONDS = 30.0
+SLOW_START_SECONDS = 20.0
 #: How long to wait for the first offers before the banner that offers a session.
 OFFERS_SECONDS = 15.0
 SETTINGS_EXIT = 2
@@ -41,12 +41,12 @@ class Stopped(Exception):
 
 
 class Supervisor:
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, began_at: float) -> None:
         self.facts = facts
+        self.began_at = began_at
         self.terminal = Terminal()
         self.children: dict[str, Child] = {}
         self.selector = selectors.DefaultSelector()
-        self.began_at = time.monotonic()
         self.ready = False
         self.slow_said = False
         self.next_ready_check = 0.0
@@ -192,7 +192,12 @@ class Supervisor:
             if code is not None:
                 self._lost(child, code)
             if child.due_at is not None and child.due_at <= time.monotonic():
-                self._start_child(child)
+                try:
+                    self._start_child(child)
+                except OSError as error:  # no memory, no process slots: later, perhaps
+                    pause = child.plan_restart()
+                    reason = error.strerror or str(error)
+                    self.terminal.event(child.spec.name, f"cannot be started ({reason}); next try in {pause:.1f} s")
 
     def _lost(self, child: Child, code: int) -> None:
         name = child.spec.name
@@ -216,7 +221,10 @@ class Supervisor:
             self.admin_password = ""
         elif age > SLOW_START_SECONDS and not self.slow_said:
             self.slow_said = True
-            self.terminal.say(f"Still starting after {age:.0f} s; the logs in {self.facts.data_dir}/log say why.")
+            self.terminal.say(
+                f"Not ready after {age:.0f} s, still trying. Warnings above, {self.facts.address}/health "
+                f"and the logs in {self.facts.data_dir}/log say why."
+            )
 
     # --- end --------------------------------------------------------------------------------
 
@@ -248,4 +256,5 @@ class Supervisor:
 
 def run() -> int:
     """Read the settings, then live until a signal; the exit code."""
-    return Supervisor(facts_module.read()).run()
+    began_at = time.monotonic()
+    return Supervisor(facts_module.read(), began_at).run()

@@ -1,0 +1,79 @@
+# Everything a person needs here: `make run`, `make test`. A fresh machine needs Python 3.11, make and git.
+# Set-up happens by itself, once; stamps in .venv keep later runs from repeating it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+UV := .venv-tools/bin/uv
+TOOLS := .venv-tools/.uv-$(UV_VERSION)
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+CODE := gpubroker offers sessions_app billing templates_app providers tests benchmarks manage.py
+# Never another Python than this machine's, whatever environment the shell has active.
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+unexport VIRTUAL_ENV
+# These start the embedded stack in processes of their own, so a second time they would test the same.
+EMBEDDED_ONLY := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py
+# Checks of the code must not depend on a developer's .env, nor leave files in ./var.
+PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
+
+FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 python3.12 python3.13; do \
+	  found=$$("$$candidate" -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13); print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null) && break; \
+	done; \
+	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+
+.PHONY: help run test lint fmt bench migrate clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
+	@exec $(BIN)/gpubroker run
+
+test: $(READY_DEV) ## All tests: on SQLite, then on real PostgreSQL and Valkey
+	$(PLAIN) $(BIN)/pytest -n 2
+	$(PLAIN) $(BIN)/python -m tests.with_servers $(BIN)/pytest -n 2 $(EMBEDDED_ONLY:%=--ignore=%)
+
+lint: $(READY_DEV) ## Style, types, import rules, migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PLAIN) $(BIN)/mypy $(CODE)
+	$(PLAIN) $(BIN)/lint-imports
+	$(PLAIN) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(PLAIN) $(BIN)/python manage.py check
+
+fmt: $(READY_DEV) ## Format the code and sort imports
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(READY_DEV) ## Measure: start-up, memory and more
+	$(BIN)/python -m benchmarks
+
+migrate: $(READY) ## Bring the database schema up to date (`make run` does it too)
+	$(BIN)/gpubroker migrate
+
+clean: ## Remove what set-up made (not your data in ./var)
+	rm -rf $(VENV) .venv-tools .mypy_cache .ruff_cache .hypothesis
+
+$(TOOLS):
+	@$(FIND_PYTHON); \
+	echo "Setting up, once, with $$found ..."; \
+	"$$found" -m venv --clear .venv-tools || { echo "This Python cannot make virtual environments; on Debian and Ubuntu install python3-venv." >&2; exit 1; }
+	@.venv-tools/bin/pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@touch $@
+
+# With the development tools in place, a plain sync must not take them away again: hence --inexact.
+$(READY): pyproject.toml uv.lock $(TOOLS)
+	@$(FIND_PYTHON); \
+	if [ -e $(READY_DEV) ]; then $(UV) sync --quiet --frozen --no-dev --inexact --python "$$found"; \
+	else $(UV) sync --quiet --frozen --no-dev --python "$$found"; fi
+	@touch $@
+
+$(READY_DEV): pyproject.toml uv.lock $(TOOLS)
+	@$(FIND_PYTHON); $(UV) sync --quiet --frozen --python "$$found"
+	@touch $(READY) $@

@@ -1,0 +1,24 @@
+"""``python -m benchmarks [NAME...]``: run the named benchmarks, or all of them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+#: Modules of this package with a ``main() -> None``, in the order in which they run.
+ALL = ("startup_memory", "lifecycle")
+
+
+def main(names: list[str]) -> int:
+    unknown = sorted(set(names) - set(ALL))
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; there are: {', '.join(ALL)}", file=sys.stderr)
+        return 2
+    for name in names or ALL:
+        print(f"== {name}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""Walking through token pages and proving that nothing is missing (rule I5).
+
+The instance listing comes in pages of 25 and every page says how many rows there are in all (Vast.ai contract,
+section 4.1); invoices and charges are built the same way (5.3, 5.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from providers.errors import ListingIncomplete, ProviderError
+from providers.vastai.reply import Reply
+
+#: 400 pages of 25 instances: an account beyond that is not ours, and a server that never ends is broken.
+MAX_PAGES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``total`` counts the rows of all pages; ``None`` where the vendor does not tell."""
+
+    rows: list[Any]
+    total: int | None
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where an envelope keeps its rows, their number in this page, and their number in all."""
+
+    rows: str
+    found: str
+    total: str
+
+
+INSTANCES = Keys("instances", "instances_found", "total_instances")
+STATEMENT = Keys("results", "count", "total")
+
+
+def read_page(reply: Reply, keys: Keys) -> Page:
+    """The page in an accepted answer; raises on another shape or when the page contradicts itself."""
+    body = reply.object()
+    rows, found, total, token = (body.get(key) for key in (keys.rows, keys.found, keys.total, "next_token"))
+    if not isinstance(rows, list):
+        raise reply.malformed(f"no list under '{keys.rows}'")
+    if not _is_count(total) and not (total is None and keys is STATEMENT):
+        raise reply.malformed(f"no number under '{keys.total}'")
+    if token is not None and not isinstance(token, str):
+        raise reply.malformed("the next token is no text")
+    if _is_count(found) and found != len(rows):
+        raise reply.error(ListingIncomplete, f"the page says {found} rows and holds {len(rows)}")
+    return Page(rows, total, token or "")
+
+
+def collect(
+    fetch: Callable[[str], Page], incomplete: Callable[[str], ProviderError], *, exact: bool = True
+) -> list[Any]:
+    """All rows of all pages, or the error made by ``incomplete``. ``fetch`` gets "" for the first page.
+
+    Without ``exact`` the total is only an upper bound: a filtered listing may give the account's total.
+    """
+    rows: list[Any] = []
+    total: int | None = None
+    token, seen = "", {""}
+    for number in range(MAX_PAGES):
+        page = fetch(token)
+        if number and page.total != total:
+            raise incomplete(f"the total changed from {total} to {page.total} between pages")
+        total = page.total
+        rows += page.rows
+        if not page.token:
+            return _checked(rows, total, incomplete, exact=exact)
+        if page.token in seen:
+            raise incomplete("the pages go round in a circle")
+        if not page.rows:
+            raise incomplete("an empty page that promises more")
+        token = page.token
+        seen.add(token)
+    raise incomplete(f"more than {MAX_PAGES} pages")
+
+
+def _checked(
+    rows: list[Any], total: int | None, incomplete: Callable[[str], ProviderError], *, exact: bool
+) -> list[Any]:
+    if total is not None and (len(rows) > total or (exact and len(rows) < total)):
+        raise incomplete(f"{len(rows)} rows arrived of {total}")
+    return rows
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
