@@ -29,7 +29,8 @@ COLLAPSE_SHARE = 0.3
 #: ... unless there were too few to tell, or it is the third such listing in a row: then the market really shrank.
 COLLAPSE_FLOOR = 10
 COLLAPSE_PATIENCE = 3
-FETCH_LEASE = timedelta(seconds=180)
+#: A big market takes minutes to list at the vendor's pace.
+FETCH_LEASE = timedelta(seconds=600)
 #: Columns compared on refresh: only rows that differ are written whole. ``raw`` changes at every fetch (scores,
 #: times left) and alone is no reason to.
 COMPARED = [
@@ -48,9 +49,9 @@ class Refreshed:
     withdrawn: int = 0
 
 
-def ensure_inventories(names: Iterable[str]) -> None:
+def ensure_inventories(names: Iterable[str], now: datetime | None = None) -> None:
     """A row for every configured provider, due at once when new."""
-    now = clock.now()
+    now = now or clock.now()
     rows = [ProviderInventory(provider=name, next_fetch_at=now) for name in names]
     ProviderInventory.objects.bulk_create(rows, ignore_conflicts=True)
 
@@ -61,7 +62,7 @@ def claim_due_fetches() -> list[str]:
     now = clock.now()
     known = dict(ProviderInventory.objects.filter(provider__in=names).values_list("provider", "next_fetch_at"))
     if len(known) < len(names):
-        ensure_inventories(set(names) - set(known))
+        ensure_inventories(set(names) - set(known), now)
         known = {**dict.fromkeys(names, now), **known}
     due = [name for name in names if known[name] <= now]
     return [

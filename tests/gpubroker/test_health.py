@@ -104,6 +104,16 @@ def test_metrics_come_from_the_books(market: SandboxProcess, api: Api, driver: D
 
 
 @pytest.mark.django_db
+def test_a_closed_api_refuses_everybody(settings: Any) -> None:
+    settings.API_AUTH = "key"
+    for path in ("/api/v1/sessions", "/api/v1/inventory", "/api/v1/costs"):
+        response = Client().get(path)
+        assert (response.status_code, response.json()["error"]) == (401, "an API key is needed")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert Client().get("/metrics").status_code == 200
+
+
+@pytest.mark.django_db
 def test_schema_and_docs_answer() -> None:
     client = Client()
     assert client.get("/api/schema").status_code == 200
