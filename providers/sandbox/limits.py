@@ -1,0 +1,38 @@
+"""Rate limits as the vendors have them: a shortest time between two calls, per operation and caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that came too early: ``interval`` as published, ``wait`` until the next would pass."""
+
+    interval: float
+    pace: float
+    wait: float
+
+
+class Limits:
+    """Remembers the last call that passed. Runs on wall time: a client's patience is not sandbox time."""
+
+    def __init__(self, wall: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._last: dict[tuple[str, str], float] = {}
+
+    def check(self, operation: str, identity: str, interval: float, pace: float) -> Held | None:
+        """Let the call pass, or say how long it has to wait. A call that is held does not extend the wait."""
+        if not interval or pace <= 0:
+            return None
+        now, key = self._wall(), (operation, identity)
+        wait = self._last.get(key, float("-inf")) + interval * pace - now
+        if wait > 0:
+            return Held(interval, pace, wait)
+        self._last[key] = now
+        return None
+
+    def forget(self) -> None:
+        self._last.clear()
