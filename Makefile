@@ -36,7 +36,7 @@ run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 	@exec $(BIN)/gpubroker run
 
 test: $(READY_DEV) ## All tests: on SQLite, then on real PostgreSQL and Valkey
-	$(PLAIN) $(BIN)/pytest -n 2
+	$(PLAIN) $(BIN)/pytest -n 2 -m "not postgresql"
 	$(PLAIN) $(BIN)/python -m tests.with_servers $(BIN)/pytest -n 2 $(EMBEDDED_ONLY:%=--ignore=%)
 
 lint: $(READY_DEV) ## Style, types, import rules, migrations

@@ -57,14 +57,20 @@ def until(check: Callable[[], bool], what: str, seconds: float = 90) -> None:
 
 def offers(stack: Stack) -> list[str]:
     until(lambda: call(stack, "GET", "/inventory")["total"] > 100, "an inventory")
-    return [offer["id"] for offer in call(stack, "GET", "/inventory")["offers"] if offer["disk_gb"] > 100]
+    # One per machine: renting one slice of a machine withdraws the others.
+    chosen: dict[str, str] = {}
+    for offer in call(stack, "GET", "/inventory")["offers"]:
+        if offer["disk_gb"] > 100:
+            chosen.setdefault(offer["machine_id"], offer["id"])
+    return list(chosen.values())
 
 
 def verdict_lag(stack: Stack, market: SandboxProcess, offer: str) -> float:
     """Seconds from the provider's answer to ours; the provider takes a second to answer."""
     market.fault("slow", operation="create", seconds=1.0, after=True)
     _, answered = create(stack, offer)
-    return answered - (market.ledger()[-1]["created_at"] + 1.0)
+    made_at: float = market.ledger()[-1]["created_at"]
+    return answered - (made_at + 1.0)
 
 
 def answers(port: int) -> bool:
@@ -112,7 +118,7 @@ def _watch_ssh(market: SandboxProcess, count: int, answering: dict[int, float]) 
 
 
 def expiry_lags(stack: Stack, market: SandboxProcess) -> list[float]:
-    """Let the running sessions end in two seconds, all in the same instant, and ask the ledger when each was destroyed."""
+    """Let running sessions expire in two seconds, all in the same instant, and ask the ledger when each was destroyed."""
     at = time.time() + 2
     moment = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     books = sqlite3.connect(stack.data_dir / "gpubroker.sqlite3", timeout=20)
@@ -134,7 +140,7 @@ def main() -> None:
         market = SandboxProcess(Path(folder) / "market", boot_seconds=5, pace=0.05, key_delay=0.5, credit=10_000)
         with market:
             settings = {"VASTAI_API_KEY": market.api_key, "VASTAI_BASE_URL": market.url, "PROVIDER_PACE": "0.1"}
-            with running(Path(folder) / "data", LOG_LEVEL="warning", **settings) as stack:
+            with running(Path(folder) / "data", 0, LOG_LEVEL="warning", **settings) as stack:
                 stack.wait_ready()
                 found = offers(stack)
                 verdict = verdict_lag(stack, market, found[0])

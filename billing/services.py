@@ -38,7 +38,7 @@ def set_rate(account: Account, kind: str, rate_per_hour: Decimal, at: datetime) 
     rate = rate_per_hour.quantize(RATE_PLACES)
     with transaction.atomic():
         running = (
-            MeterSegment.objects.select_for_update()
+            MeterSegment.objects.select_for_update(no_key=True)
             .filter(rental_id=account.rental_id, kind=kind, ended_at__isnull=True)
             .first()
         )
@@ -63,6 +63,14 @@ def set_rate(account: Account, kind: str, rate_per_hour: Decimal, at: datetime) 
             # A second worker may have opened it in the same instant: the constraint keeps one.
             ignore_conflicts=True,
         )
+
+
+def backdate(rental_id: uuid.UUID, kind: str, to: datetime) -> None:
+    """The rental's first segment of ``kind`` began at ``to``: no later than it ended, if it did."""
+    first = MeterSegment.objects.filter(rental_id=rental_id, kind=kind).order_by("started_at", "id").first()
+    if first is not None:
+        first.started_at = min(to, first.ended_at or to)
+        first.save(update_fields=["started_at"])
 
 
 def stop_kind(rental_id: uuid.UUID, kind: str, at: datetime) -> None:

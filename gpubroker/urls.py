@@ -1,4 +1,4 @@
-"""All paths. No trailing slashes (one is tolerated, see TrailingSlashMiddleware), except in the admin."""
+"""All paths. No trailing slashes (one is tolerated, see PathMiddleware), except in the admin."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -83,6 +83,8 @@ class ProviderInventory(models.Model):
     last_failure_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=300, blank=True)
     failures_in_a_row = models.PositiveIntegerField(default=0)
+    #: Implausible listings in a row: believed in the end, see ``COLLAPSE_PATIENCE``.
+    refusals_in_a_row = models.PositiveIntegerField(default=0)
     offer_count = models.PositiveIntegerField(default=0)
 
     class Meta:

@@ -86,19 +86,22 @@ def refresh(name: str) -> Refreshed:
 
 def _failed(name: str, started: datetime, error: ProviderError) -> Refreshed:
     now = clock.now()
-    failures = ProviderInventory.objects.get(provider=name).failures_in_a_row + 1
+    held = error.kind == "gate_closed"
+    failures = ProviderInventory.objects.get(provider=name).failures_in_a_row + (0 if held else 1)
     # Quick at first, for a passing fault; then no more often than the back-off.
-    pause = min(5.0 * 2 ** (failures - 1), settings.INVENTORY_BACKOFF_SECONDS)
+    pause = 0.5 if held else min(5.0 * 2 ** min(failures - 1, 10), settings.INVENTORY_BACKOFF_SECONDS)
     pause = max(pause, error.retry_after or 0)
+    if held:
+        ProviderInventory.objects.filter(provider=name).update(next_fetch_at=now + timedelta(seconds=pause))
+        return Refreshed(FetchRun.Outcome.FAILED)
     ProviderInventory.objects.filter(provider=name).update(
         failures_in_a_row=failures,
         last_failure_at=now,
         last_error=str(error)[:300],
         next_fetch_at=now + timedelta(seconds=pause),
     )
-    if error.kind != "gate_closed":
-        _record(name, started, FetchRun.Outcome.FAILED, error=str(error))
-        log.warning("offers not refreshed, %s; again in %.0f s", error, pause)
+    _record(name, started, FetchRun.Outcome.FAILED, error=str(error))
+    log.warning("offers not refreshed, %s; again in %.0f s", error, pause)
     return Refreshed(FetchRun.Outcome.FAILED)
 
 
@@ -110,36 +113,38 @@ def _record(name: str, started: datetime, outcome: str, *, error: str = "", **co
 
 def apply_listing(name: str, listing: OfferListing, started: datetime) -> Refreshed:
     """One transaction: upsert what is listed, withdraw what is not. A collapsed listing is refused whole."""
+    wanted = {f"{name}-{data.provider_id}": fields for data in listing.offers if (fields := offer_fields(data))}
     with transaction.atomic():
-        state = ProviderInventory.objects.select_for_update().get(provider=name)
-        existing = {offer.id: offer for offer in Offer.objects.filter(provider=name).defer("raw")}
-        listed_now = sum(1 for offer in existing.values() if offer.withdrawn_at is None)
-        if _collapsed(len(listing.offers), listed_now, state.failures_in_a_row):
-            reason = f"{len(listing.offers)} offers where there were {listed_now}: not believed yet"
-            _refuse(state, started, reason, len(listing.offers))
+        state = ProviderInventory.objects.select_for_update(no_key=True).get(provider=name)
+        available = Offer.objects.filter(provider=name, withdrawn_at__isnull=True).defer("raw")
+        existing = {offer.id: offer for offer in available}
+        if _collapsed(len(wanted), len(existing), state.refusals_in_a_row):
+            reason = f"{len(wanted)} offers where there were {len(existing)}: not believed yet"
+            _refuse(state, started, reason, len(wanted))
             return Refreshed(FetchRun.Outcome.REFUSED)
-        result = _upsert(name, listing, existing)
+        result = _upsert(wanted, existing, listing.listed_at)
         # Every applied listing is a new version: ``fetched_at`` shows in every answer.
         state.version += 1
-        state.failures_in_a_row = 0
+        state.failures_in_a_row = state.refusals_in_a_row = 0
         state.last_error = ""
         state.last_success_at = listing.listed_at
-        state.offer_count = len(listing.offers)
+        state.offer_count = len(wanted)
         state.next_fetch_at = clock.now() + timedelta(seconds=settings.INVENTORY_REFRESH_SECONDS)
         state.save()
         _record(
-            name, started, FetchRun.Outcome.APPLIED, listed=len(listing.offers),
+            name, started, FetchRun.Outcome.APPLIED, listed=len(wanted),
             added=result.added, changed=result.changed, withdrawn=result.withdrawn,
         )  # fmt: skip
     return result
 
 
-def _collapsed(listed: int, before: int, failures: int) -> bool:
-    return before >= COLLAPSE_FLOOR and listed < before * COLLAPSE_SHARE and failures + 1 < COLLAPSE_PATIENCE
+def _collapsed(listed: int, before: int, refusals: int) -> bool:
+    return before >= COLLAPSE_FLOOR and listed < before * COLLAPSE_SHARE and refusals + 1 < COLLAPSE_PATIENCE
 
 
 def _refuse(state: ProviderInventory, started: datetime, reason: str, listed: int) -> None:
     state.failures_in_a_row += 1
+    state.refusals_in_a_row += 1
     state.last_failure_at = clock.now()
     state.last_error = reason
     state.next_fetch_at = clock.now() + timedelta(seconds=min(15, settings.INVENTORY_REFRESH_SECONDS))
@@ -148,73 +153,93 @@ def _refuse(state: ProviderInventory, started: datetime, reason: str, listed: in
     log.warning("listing of %s refused: %s", state.provider, reason)
 
 
-def _upsert(name: str, listing: OfferListing, existing: dict[str, Offer]) -> Refreshed:
+def _upsert(wanted: dict[str, dict[str, Any]], available: dict[str, Offer], at: datetime) -> Refreshed:
+    """``available`` are the offers that we believe to be listed; others among ``wanted`` may be known from before."""
     added: list[Offer] = []
     changed: list[Offer] = []
     same: list[str] = []
-    for data in {item.provider_id: item for item in listing.offers}.values():
-        fields = offer_fields(data)
-        offer_id = f"{name}-{data.provider_id}"
+    existing = dict(available)
+    unknown = [offer_id for offer_id in wanted if offer_id not in existing]
+    for start in range(0, len(unknown), 500):
+        returned = Offer.objects.filter(id__in=unknown[start : start + 500]).defer("raw")
+        existing.update({offer.id: offer for offer in returned})
+    for offer_id, fields in wanted.items():
         known = existing.pop(offer_id, None)
         if known is None:
-            added.append(Offer(id=offer_id, first_seen_at=listing.listed_at, fetched_at=listing.listed_at, **fields))
+            added.append(Offer(id=offer_id, first_seen_at=at, fetched_at=at, **fields))
         elif known.withdrawn_at is None and all(getattr(known, column) == fields[column] for column in COMPARED):
             same.append(offer_id)
         else:
             for column, value in fields.items():
                 setattr(known, column, value)
             known.withdrawn_at, known.withdrawn_reason = None, ""
-            known.fetched_at = listing.listed_at
+            known.fetched_at = at
             changed.append(known)
     Offer.objects.bulk_create(added, batch_size=500)
     columns = [*COMPARED, "max_duration_hours", "raw", "fetched_at", "withdrawn_at", "withdrawn_reason"]
     Offer.objects.bulk_update(changed, columns, batch_size=100)
     for start in range(0, len(same), 500):
-        Offer.objects.filter(id__in=same[start : start + 500]).update(fetched_at=listing.listed_at)
-    gone = [offer.id for offer in existing.values() if offer.withdrawn_at is None]
+        Offer.objects.filter(id__in=same[start : start + 500]).update(fetched_at=at)
+    gone = list(existing)
     for start in range(0, len(gone), 500):
         Offer.objects.filter(id__in=gone[start : start + 500]).update(
-            withdrawn_at=listing.listed_at, withdrawn_reason="no longer listed"
+            withdrawn_at=at, withdrawn_reason="no longer listed"
         )
     return Refreshed(FetchRun.Outcome.APPLIED, len(added), len(changed), len(gone))
 
 
-def _places(value: float | None, places: int) -> Decimal | None:
-    if value is None:
+def _places(value: float | None, places: int, whole_digits: int) -> Decimal | None:
+    """In stored precision, so that rows can be compared; what no column could hold is not known."""
+    if value is None or not abs(value) < 10**whole_digits:
         return None
     return Decimal(str(value)).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
 
 
-def offer_fields(data: OfferData) -> dict[str, Any]:
-    """The columns of :class:`Offer` for one listed row, in stored precision so that rows can be compared."""
-    gpu_type = gpu_type_of(data.gpu_name_raw)
+def _storable(data: OfferData) -> bool:
+    """Whether the numbers without which an offer is none are such as a machine can have."""
+    return (
+        0 < data.gpu_count < 10_000
+        and 0 <= data.vram_mb < 100_000_000
+        and 0 <= data.price_per_hour < 100_000
+        and 0 <= data.storage_price_per_gb_month < 100_000
+        and len(data.provider_id) <= 96
+    )
+
+
+def offer_fields(data: OfferData) -> dict[str, Any] | None:
+    """The columns of :class:`Offer` for one listed row; ``None`` for a row that is no believable offer."""
+    if not _storable(data):
+        log.warning("offer %s-%s has impossible numbers and is left out", data.provider, data.provider_id[:96])
+        return None
+    gpu_type = gpu_type_of(data.gpu_name_raw)[:64]
+    bid = data.min_bid_per_hour
     return {
         "provider": data.provider,
         "provider_id": data.provider_id,
         "gpu_type": gpu_type,
-        "gpu_key": gpu_key(gpu_type),
-        "gpu_name_raw": data.gpu_name_raw,
+        "gpu_key": gpu_key(gpu_type)[:64],
+        "gpu_name_raw": data.gpu_name_raw[:128],
         "gpu_count": data.gpu_count,
         "vram_gb": vram_gb(data.vram_mb, data.gpu_name_raw),
         "vram_mb": data.vram_mb,
         "price_per_hour": quantize(data.price_per_hour),
         "storage_price_per_gb_month": quantize(data.storage_price_per_gb_month),
-        "min_bid_per_hour": None if data.min_bid_per_hour is None else quantize(data.min_bid_per_hour),
-        "location": data.location,
-        "reliability": _places(data.reliability, 6),
-        "max_duration_hours": _places(data.max_duration_hours, 2),
-        "cuda_version": _places(data.cuda_version, 2),
-        "compute_capability": data.compute_capability,
-        "cpu_cores": _places(data.cpu_cores, 2),
-        "ram_gb": _places(data.ram_gb, 2),
-        "disk_gb": _places(data.disk_gb, 2),
-        "inet_down_mbps": _places(data.inet_down_mbps, 2),
-        "inet_up_mbps": _places(data.inet_up_mbps, 2),
+        "min_bid_per_hour": quantize(bid) if bid is not None and 0 <= bid < 100_000 else None,
+        "location": data.location[:128],
+        "reliability": _places(data.reliability, 6, 1),
+        "max_duration_hours": _places(data.max_duration_hours, 2, 10),
+        "cuda_version": _places(data.cuda_version, 2, 3),
+        "compute_capability": data.compute_capability[:16],
+        "cpu_cores": _places(data.cpu_cores, 2, 6),
+        "ram_gb": _places(data.ram_gb, 2, 8),
+        "disk_gb": _places(data.disk_gb, 2, 10),
+        "inet_down_mbps": _places(data.inet_down_mbps, 2, 10),
+        "inet_up_mbps": _places(data.inet_up_mbps, 2, 10),
         "verified": data.verified,
         "datacenter": data.datacenter,
         "interruptible": data.interruptible,
-        "machine_id": data.machine_id,
-        "host_id": data.host_id,
+        "machine_id": data.machine_id[:64],
+        "host_id": data.host_id[:64],
         "raw": dict(data.raw),
     }
 
@@ -222,10 +247,15 @@ def offer_fields(data: OfferData) -> dict[str, Any]:
 def withdraw(offer_id: str, reason: str) -> bool:
     """Take one offer out of the inventory at once, e.g. because a create found it gone."""
     with transaction.atomic():
+        provider = Offer.objects.values_list("provider", flat=True).filter(id=offer_id).first()
+        if provider is None:
+            return False
+        # The inventory's row first, as a refresh does: one order of locks for everybody.
+        inventory = ProviderInventory.objects.filter(provider=provider)
+        inventory.select_for_update(no_key=True).first()
         updated = Offer.objects.filter(id=offer_id, withdrawn_at__isnull=True).update(
             withdrawn_at=clock.now(), withdrawn_reason=reason[:64]
         )
         if updated:
-            provider = Offer.objects.values_list("provider", flat=True).get(id=offer_id)
-            ProviderInventory.objects.filter(provider=provider).update(version=F("version") + 1)
+            inventory.update(version=F("version") + 1)
     return bool(updated)

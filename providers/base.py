@@ -10,9 +10,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
+
+#: What :meth:`Provider.destroy` returns when the provider did not know the machine (any more).
+ALREADY_GONE = "already gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ class Instance:
     storage_price_per_hour: Decimal | None = None
     #: When the vendor's contract (and with it the disk's bill) began.
     created_at: datetime | None = None
+    #: How long it has been running, where the vendor says.
+    running_for: timedelta | None = None
     #: When the vendor ends it by itself.
     ends_at: datetime | None = None
     machine_id: str = ""
@@ -218,7 +223,7 @@ class Provider(Protocol):
         """``None`` means that the provider says it does not have it: the proof of destruction."""
 
     def destroy(self, instance_id: str) -> str:
-        """Ask for destruction; returns the vendor's answer in a few words. Already gone is success."""
+        """Ask for destruction; returns the vendor's answer in a few words, or :data:`ALREADY_GONE`: success too."""
 
     def attach_ssh_key(self, instance_id: str, public_key: str) -> None:
         """Install one more key; installing the same key twice is success."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -20,6 +21,11 @@ from sessions_app.states import Debt, EndReason, Status
 from sessions_app.transitions import record, transition
 
 log = logging.getLogger(__name__)
+
+NO_ADDRESS_PAUSE = timedelta(seconds=10)
+#: Verifications at once in one process, so that slow machines leave threads for ticks and destroys.
+MOST_AT_ONCE = 20
+_slots = threading.BoundedSemaphore(MOST_AT_ONCE)
 
 
 def boot_deadline(rental: Rental) -> datetime:
@@ -39,11 +45,13 @@ def step(session: Session) -> None:
     if now >= boot_deadline(rental):
         _give_up(session, EndReason.BOOT_TIMEOUT, _how_far(rental))
         return
-    if rental.keys_attached_at is None and not _attach_keys(session, rental):
-        return
+    if rental.keys_attached_at is None:
+        if not _attach_keys(session, rental):
+            return
+        rental.refresh_from_db()  # an address may have come while we were busy
     if not rental.ssh_endpoints:
-        # The sweep wakes us when an address shows.
-        _look_again(session, boot_deadline(rental))
+        # The sweep wakes us when an address shows; should that wake-up be lost, this finds it.
+        _look_again(session, min(boot_deadline(rental), clock.now() + NO_ADDRESS_PAUSE))
         return
     _try_ssh(session, rental)
 
@@ -94,6 +102,9 @@ def _try_ssh(session: Session, rental: Rental) -> None:
     endpoints = [verify.Endpoint(item["host"], item["port"], item["user"]) for item in rental.ssh_endpoints]
     promise = verify.Promise(gpu_count=session.gpu_count, vram_mb=session.vram_mb)
     key = crypto.unseal(rental.broker_key_sealed)
+    if not _slots.acquire(blocking=False):
+        _look_again(session, clock.now() + timedelta(seconds=1))
+        return
     try:
         verified = verify.verify(endpoints, key, promise, rental.host_key)
     except verify.NotYet as error:
@@ -105,12 +116,18 @@ def _try_ssh(session: Session, rental: Rental) -> None:
         _give_up(session, EndReason.WRONG_MACHINE, str(error))
     else:
         _believe(session, rental, verified)
+    finally:
+        _slots.release()
 
 
 def _believe(session: Session, rental: Rental, verified: verify.Verified) -> None:
     now = clock.now()
     endpoint = verified.endpoint
     with transaction.atomic():
+        Session.objects.select_for_update(no_key=True).get(id=session.id)
+        if Rental.objects.filter(id=rental.id, phase=Phase.FAILED).exists():
+            Session.objects.filter(id=session.id, status=Status.PROVISIONING).update(next_check_at=now)
+            return  # it died while we were logged in
         moved = transition(
             session.id, {Status.PROVISIONING}, Status.RUNNING, reason="SSH verified",
             details={"ssh": f"{endpoint.user}@{endpoint.host}:{endpoint.port}", "gpus": list(verified.gpus),

@@ -47,7 +47,7 @@ def _claim_sessions() -> list[str]:
     if not due.exists():
         return []
     with transaction.atomic():
-        ids = list(due.select_for_update(skip_locked=_can_skip()).values_list("id", flat=True)[:BATCH])
+        ids = list(due.select_for_update(skip_locked=_can_skip(), no_key=True).values_list("id", flat=True)[:BATCH])
         Session.objects.filter(id__in=ids).update(next_check_at=now + SESSION_LEASE)
     return ids
 
@@ -58,7 +58,7 @@ def _claim_rentals() -> list[tuple[uuid.UUID, str]]:
     if not due.exists():
         return []
     with transaction.atomic():
-        rows = list(due.select_for_update(skip_locked=_can_skip()).values_list("id", "state")[:BATCH])
+        rows = list(due.select_for_update(skip_locked=_can_skip(), no_key=True).values_list("id", "state")[:BATCH])
         Rental.objects.filter(id__in=[row[0] for row in rows]).update(next_check_at=now + RENTAL_LEASE)
     return rows
 

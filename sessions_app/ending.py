@@ -27,7 +27,7 @@ def end_session(session_id: str, reason: EndReason, *, actor: str = "broker", me
         )  # fmt: skip
         if not moved:
             return False
-        rental = Rental.objects.select_for_update().filter(session_id=session_id, state__in=OPEN).first()
+        rental = Rental.objects.select_for_update(no_key=True).filter(session_id=session_id, state__in=OPEN).first()
         if rental is None:
             finish_session(session_id)
         elif rental.state == Debt.INTENDED:
@@ -59,7 +59,7 @@ def close_rental(
     with transaction.atomic():
         if rental.session_id:
             # Always the session's row first: one order of locks for everybody.
-            Session.objects.select_for_update().filter(id=rental.session_id).first()
+            Session.objects.select_for_update(no_key=True).filter(id=rental.session_id).first()
         closed = move_rental(
             rental, expected, Debt.CLOSED, reason=str(proof.get("answer", "")),
             details={"proof": {**proof, "at": now.isoformat()}},
@@ -76,7 +76,7 @@ def close_rental(
 def finish_session(session_id: str) -> bool:
     """``stopping`` is over once no rental is open: ``failed`` after a failure, else ``stopped``."""
     with transaction.atomic():
-        session = Session.objects.select_for_update().get(id=session_id)
+        session = Session.objects.select_for_update(no_key=True).get(id=session_id)
         if session.status != Status.STOPPING or session.rentals.filter(state__in=OPEN).exists():
             return False
         to = Status.FAILED if session.end_reason in FAILURES else Status.STOPPED

@@ -28,6 +28,8 @@ CREATE_LEASE = timedelta(seconds=150)
 #: How long a session may stay pending because the provider holds us off or cannot be reached.
 PENDING_PATIENCE = timedelta(seconds=300)
 FIRST_LOOKUP = timedelta(seconds=1)
+#: Complete listings without the label before a lost create counts as never made.
+LOOKUPS = 6
 
 REFUSALS: dict[type[errors.ProviderError], EndReason] = {
     errors.OfferGone: EndReason.OFFER_GONE,
@@ -54,11 +56,7 @@ def launch(rental: Rental) -> None:
     """Send the create once. The rental is committed as ``creating`` before the call leaves us (I1)."""
     assert rental.session is not None
     session = rental.session
-    now = clock.now()
-    taken = move_rental(
-        rental, {Debt.INTENDED}, Debt.CREATING, quiet=True, create_sent_at=now, next_check_at=now + CREATE_LEASE
-    )
-    if not taken:
+    if not _take_in_hand(rental):
         return
     try:
         created = configured.get(rental.provider).create(order_for(session, rental))
@@ -70,6 +68,30 @@ def launch(rental: Rental) -> None:
         apply_created(rental, created)
 
 
+def _take_in_hand(rental: Rental) -> bool:
+    """Only while the session still wants it: whoever ends a session closes what was not yet asked for."""
+    now = clock.now()
+    with transaction.atomic():
+        wanted = Session.objects.select_for_update(no_key=True).filter(id=rental.session_id, status=Status.PENDING)
+        return wanted.exists() and move_rental(
+            rental, {Debt.INTENDED}, Debt.CREATING, quiet=True, create_sent_at=now, next_check_at=now + CREATE_LEASE
+        )
+
+
+def _hand_back(rental: Rental, error: errors.ProviderError) -> None:
+    """Nothing was made and the call may be repeated: later, unless the session was ended meanwhile."""
+    pause = max(error.retry_after or 0, 0 if isinstance(error, errors.GateClosed) else 2.0)
+    with transaction.atomic():
+        session = Session.objects.select_for_update(no_key=True).get(id=rental.session_id)
+        if session.status != Status.PENDING:
+            close_rental(rental, {Debt.CREATING}, {"call": "create", "answer": f"nothing was made: {error.message}"})
+            return
+        move_rental(
+            rental, {Debt.CREATING}, Debt.INTENDED, quiet=True,
+            last_error=str(error)[:300], next_check_at=clock.now() + timedelta(seconds=pause),
+        )  # fmt: skip
+
+
 def _not_created(rental: Rental, session: Session, error: errors.ProviderError) -> None:
     now = clock.now()
     if error.may_have_happened:
@@ -79,11 +101,7 @@ def _not_created(rental: Rental, session: Session, error: errors.ProviderError) 
             last_error=str(error)[:300], unknown_since=now, next_check_at=now + FIRST_LOOKUP,
         )  # fmt: skip
     elif error.retryable and now - session.created_at < PENDING_PATIENCE:
-        pause = max(error.retry_after or 0, 0 if isinstance(error, errors.GateClosed) else 2.0)
-        move_rental(
-            rental, {Debt.CREATING}, Debt.INTENDED, quiet=True,
-            last_error=str(error)[:300], next_check_at=now + timedelta(seconds=pause),
-        )  # fmt: skip
+        _hand_back(rental, error)
     elif error.retryable:
         fail_create(rental, EndReason.PROVIDER_UNAVAILABLE, error.message)
     else:
@@ -94,7 +112,7 @@ def fail_create(rental: Rental, reason: EndReason, message: str, answer: str = "
     """The provider certainly made nothing: close the rental and fail the session, in one transaction."""
     expected = {Debt.INTENDED, Debt.CREATING, Debt.UNKNOWN}
     with transaction.atomic():
-        Session.objects.select_for_update().filter(id=rental.session_id).first()
+        Session.objects.select_for_update(no_key=True).filter(id=rental.session_id).first()
         if reason == EndReason.OFFER_GONE:
             offers.withdraw(f"{rental.provider}-{rental.offer_provider_id}", "gone at create")
         if not close_rental(rental, expected, {"call": "create", "answer": answer or message}):
@@ -112,7 +130,7 @@ def apply_created(rental: Rental, created: Created) -> None:
     """The machine exists. The session goes on with it, or, when it was ended meanwhile, owes its destruction."""
     now = clock.now()
     with transaction.atomic():
-        session = Session.objects.select_for_update().get(id=rental.session_id)
+        session = Session.objects.select_for_update(no_key=True).get(id=rental.session_id)
         moved = move_rental(
             rental, {Debt.CREATING, Debt.UNKNOWN}, Debt.LIVE,
             reason=created.note, details={"instance_id": created.instance_id},
@@ -177,11 +195,12 @@ def look_up(rental: Rental) -> None:
         return
     lookups = rental.lookups + 1
     waited = now - rental.unknown_since
-    if lookups >= 2 and waited >= timedelta(seconds=settings.LISTING_LAG_SECONDS):
+    # Both the clock and the count: hosts' clocks differ, and each look-up takes real time.
+    if lookups >= LOOKUPS and waited >= timedelta(seconds=settings.LISTING_LAG_SECONDS):
         answer = f"the label was in none of {lookups} complete listings over {waited.total_seconds():.0f} s"
         fail_create(rental, EndReason.CREATE_LOST, f"the provider's answer was lost, and {answer}", answer=answer)
         return
-    pause = min(2.0 * lookups, settings.LISTING_LAG_SECONDS / 3)
+    pause = min(2.0 * lookups, settings.LISTING_LAG_SECONDS / LOOKUPS)
     Rental.objects.filter(id=rental.id, state=Debt.UNKNOWN).update(
         lookups=lookups, next_check_at=now + timedelta(seconds=pause)
     )

@@ -131,6 +131,7 @@ class Rental(models.Model):
 
     destroy_requested_at = models.DateTimeField(null=True)
     destroy_answered_at = models.DateTimeField(null=True, help_text="When the provider first said yes")
+    destroy_taken = models.BooleanField(default=False, help_text="It knew the machine when it said yes")
     destroy_attempts = models.PositiveIntegerField(default=0)
     destroy_failures = models.PositiveIntegerField(default=0)
     last_error = models.CharField(max_length=300, blank=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
 from gpubroker.common import clock, counters
 from gpubroker.common import providers as configured
 from gpubroker.common.errors import ApiError
-from providers.base import Provider
+from providers.base import ALREADY_GONE, Provider
 from providers.errors import GateClosed, ProviderError
 from sessions_app.ending import close_rental
 from sessions_app.models import Rental
@@ -33,7 +34,7 @@ def pay(rental: Rental) -> None:
         _later(rental, 30, error.message)
         return
     answered = rental.destroy_answered_at
-    if answered is None or (rental.destroy_attempts > 0 and clock.now() - answered > _patience(rental)):
+    if answered is None or clock.now() - answered > _patience(rental):
         if not _send(rental, provider):
             return
         rental.refresh_from_db()
@@ -65,11 +66,14 @@ def _send(rental: Rental, provider: Provider) -> bool:
         return False
     except ProviderError as error:
         _refused(rental, error)
-        return error.may_have_happened
+        return True  # somebody else may have ended it: look all the same
     now = clock.now()
     with transaction.atomic():
         Rental.objects.filter(id=rental.id, state=Debt.DESTROYING).update(
-            destroy_attempts=F("destroy_attempts") + 1, destroy_answered_at=now, last_error=""
+            destroy_attempts=F("destroy_attempts") + 1,
+            destroy_answered_at=now,
+            last_error="",
+            destroy_taken=rental.destroy_taken or answer != ALREADY_GONE,
         )
         record(
             "destroy_accepted", session_id=rental.session_id, rental_id=rental.id, reason=answer,
@@ -104,6 +108,9 @@ def _look(rental: Rental, provider: Provider) -> None:
         held = isinstance(error, GateClosed)
         _later(rental, error.retry_after or _pause(0 if held else 2), "" if held else str(error))
         return
+    if instance is None and not _credible(rental, asked):
+        _later(rental, 5.0, "the provider does not know it (yet); it is too young for that to be a proof")
+        return
     if instance is None:
         proof = {
             "call": f"get instance {rental.instance_id}",
@@ -114,5 +121,15 @@ def _look(rental: Rental, provider: Provider) -> None:
         if close_rental(rental, {Debt.DESTROYING}, proof, billed_until=rental.destroy_answered_at or asked):
             log.info("machine %s is gone: %s", rental.instance_id, rental.label)
         return
-    since = rental.destroy_answered_at or asked
-    _later(rental, min(max((asked - since).total_seconds(), 0.5), 10.0), f"still {instance.status or 'there'}")
+    since = rental.destroy_answered_at
+    if since is not None:
+        _later(rental, min(max((asked - since).total_seconds(), 0.5), 10.0), f"still {instance.status or 'there'}")
+
+
+def _credible(rental: Rental, now: datetime) -> bool:
+    """A fresh machine may not be known everywhere at the provider yet: as long as its listing may lag, "no such
+    machine" is a proof only after a destroy that the provider took as one."""
+    if rental.destroy_taken:
+        return True
+    age = now - (rental.accepted_at or rental.created_at)
+    return age >= timedelta(seconds=settings.LISTING_LAG_SECONDS)

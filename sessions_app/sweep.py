@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import DataError, transaction
 
 from gpubroker.common import clock, counters
 from gpubroker.common import providers as configured
@@ -103,7 +103,7 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
         label = parse_label(instance.label)
         if instance.instance_id in by_machine:
             seen.add(instance.instance_id)
-            _note(by_machine[instance.instance_id], instance, listing.listed_at)
+            _note_safely(by_machine[instance.instance_id], instance, listing.listed_at)
         elif label is not None and label.deployment == deployment_id():
             waiting = by_label.pop(instance.label, None)
             if waiting is None:
@@ -125,20 +125,30 @@ def _note_all_seen(rentals: list[Rental], at: datetime) -> None:
         Rental.objects.filter(id__in=ids[start : start + 500]).update(last_seen_at=at, missing_listings=0)
 
 
+def _note_safely(rental: Rental, instance: Instance, listed_at: datetime) -> None:
+    """One machine whose numbers the database refuses must not keep the others from being noted."""
+    try:
+        # Two transactions: the meter locks the rental, and a session's row must never be locked after its rental's.
+        _meter(rental, instance, listed_at)
+        _note(rental, instance, listed_at)
+    except DataError:
+        log.exception("the provider's row of %s cannot be stored", rental.label)
+
+
 def _note(rental: Rental, instance: Instance, listed_at: datetime) -> None:
     """What the provider says of one machine; written only when it differs from what we have."""
     endpoints = [{"host": e.host, "port": e.port, "user": e.user, "kind": e.kind} for e in instance.ssh_endpoints]
     message = instance.status_message[:300]
-    _meter(rental, instance, listed_at)
     changed = (rental.phase, rental.status_message, rental.ssh_endpoints) != (instance.phase, message, endpoints)
-    if not changed or rental.state != Debt.LIVE:
+    ends = rental.state == Debt.LIVE and _lost(rental, instance)
+    if rental.state != Debt.LIVE or not (changed or ends):
         return
     had_address = bool(rental.ssh_endpoints)
     rental.phase, rental.status_message, rental.ssh_endpoints = instance.phase, message, endpoints
     rental.verify_from = rental.verify_from or (listed_at if endpoints else None)
     rental.machine_id = instance.machine_id or rental.machine_id
     with transaction.atomic():
-        session = Session.objects.select_for_update().filter(id=rental.session_id).first()
+        session = Session.objects.select_for_update(no_key=True).filter(id=rental.session_id).first()
         rental.save(update_fields=["phase", "status_message", "ssh_endpoints", "verify_from", "machine_id"])
         if session is None:
             return
@@ -147,22 +157,39 @@ def _note(rental: Rental, instance: Instance, listed_at: datetime) -> None:
                 boot.note_address(session, rental)
             Session.objects.filter(id=session.id, status=Status.PROVISIONING).update(next_check_at=clock.now())
             nudge.session(session.id)
-        elif session.status == Status.RUNNING and instance.phase == Phase.FAILED:
-            reason = message or f"the provider says {instance.status}"
+        elif session.status == Status.RUNNING and ends:
+            reason = message or f"the provider says {instance.status or instance.phase}"
             end_session(session.id, EndReason.PROVIDER_LOST, message=reason)
 
 
-def _meter(rental: Rental, instance: Instance, at: datetime) -> None:
-    """GPU time counts from when the machine first runs, at the provider's own rates where it tells them."""
+def _lost(rental: Rental, instance: Instance) -> bool:
+    """A session that runs on a machine which does not. Decided anew at every listing, not only when it changes:
+    the change may have been noted while the session was still being verified."""
+    running = rental.session is not None and rental.session.status == Status.RUNNING
+    return running and instance.phase in (Phase.FAILED, Phase.STOPPED)
+
+
+def _meter(rental: Rental, instance: Instance, listed_at: datetime) -> None:
+    """From when the provider bills, at its own rates where it tells them, not from when we came to look."""
+    if rental.last_seen_at is None and instance.created_at is not None:
+        meter.backdate(rental, "disk", min(instance.created_at, listed_at))
     if instance.storage_price_per_hour is not None:
-        meter.run(rental, "disk", instance.storage_price_per_hour, at)
+        meter.run(rental, "disk", instance.storage_price_per_hour, instance.created_at or listed_at)
     if instance.phase == Phase.RUNNING:
         asked = rental.session.price_per_hour if rental.session else None
         rate = instance.gpu_price_per_hour if instance.gpu_price_per_hour is not None else asked
         if rate is not None:
-            meter.run(rental, "gpu", rate, at)
+            since = _running_since(rental, instance, listed_at) if rental.gpu_rate is None else listed_at
+            meter.run(rental, "gpu", rate, since)
     elif instance.phase == Phase.STOPPED:
-        meter.stop_gpu(rental, at)
+        meter.stop_gpu(rental, listed_at)
+
+
+def _running_since(rental: Rental, instance: Instance, listed_at: datetime) -> datetime:
+    """The vendor's word, within what we saw ourselves: after the last listing in which it did not run yet."""
+    earliest = rental.last_seen_at or instance.created_at or rental.accepted_at or listed_at
+    said = earliest if instance.running_for is None else listed_at - instance.running_for
+    return min(max(said, earliest), listed_at)
 
 
 def _note_missing(rentals: list[Rental], started: datetime) -> list[Rental]:
@@ -248,9 +275,8 @@ def _destroy_orphan(provider: str, instance: Instance, row: SeenOrphan) -> None:
             phase=instance.phase,
             created_at=now,
             accepted_at=instance.created_at or row.first_seen_at,
-            last_seen_at=now,
         )
-        _meter(rental, instance, row.first_seen_at)
+        _meter(rental, instance, now)
         owe_destruction(rental, {Debt.LIVE})
         row.delete()
     log.warning("orphan %s is past its grace: destroying it", instance.label)

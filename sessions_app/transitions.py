@@ -61,7 +61,12 @@ def transition(
         if to not in SESSION_MOVES[status]:
             raise IllegalMove(f"session {status} -> {to}")
     with transaction.atomic():
-        before = Session.objects.select_for_update().values_list("status", flat=True).filter(id=session_id).first()
+        before = (
+            Session.objects.select_for_update(no_key=True)
+            .values_list("status", flat=True)
+            .filter(id=session_id)
+            .first()
+        )
         if before is None or Status(before) not in expected:
             return False
         moved = Session.objects.filter(id=session_id, status=before).update(status=to, **changes)
@@ -92,7 +97,9 @@ def move_rental(
         if to not in RENTAL_MOVES[state]:
             raise IllegalMove(f"rental {state} -> {to}")
     with transaction.atomic():
-        before = Rental.objects.select_for_update().values_list("state", flat=True).filter(id=rental.id).first()
+        before = (
+            Rental.objects.select_for_update(no_key=True).values_list("state", flat=True).filter(id=rental.id).first()
+        )
         if before is None or Debt(before) not in expected:
             return False
         moved = Rental.objects.filter(id=rental.id, state=before).update(state=to, **changes)

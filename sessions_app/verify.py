@@ -7,11 +7,14 @@ import hashlib
 import io
 import secrets
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import paramiko
 
+#: For one endpoint from connect to verdict. A server can starve each single step for ever, so a timer pulls the plug.
+TOTAL_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
 BANNER_SECONDS = 5.0
 AUTH_SECONDS = 8.0
@@ -79,7 +82,10 @@ def _verify_one(endpoint: Endpoint, private_key: str, promise: Promise, pinned: 
         sock = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_SECONDS)
     except OSError as error:
         raise NotYet(f"does not accept connections: {error.strerror or type(error).__name__}") from None
-    transport = None
+    transport: paramiko.Transport | None = None
+    plug = threading.Timer(TOTAL_SECONDS, lambda: _unplug(transport, sock))
+    plug.daemon = True
+    plug.start()
     try:
         transport = paramiko.Transport(sock)
         transport.banner_timeout = BANNER_SECONDS
@@ -99,9 +105,17 @@ def _verify_one(endpoint: Endpoint, private_key: str, promise: Promise, pinned: 
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise NotYet(f"SSH failed: {error or type(error).__name__}") from None
     finally:
+        plug.cancel()
         if transport is not None:
             transport.close()
         sock.close()
+
+
+def _unplug(transport: paramiko.Transport | None, sock: socket.socket) -> None:
+    """Frees whoever waits in paramiko, whose wait for an exec's answer has no limit of its own."""
+    sock.close()
+    if transport is not None:
+        transport.close()
 
 
 def run(transport: paramiko.Transport, command: str) -> tuple[int, str]:

@@ -25,7 +25,7 @@ from sessions_app.serializers import (
     SessionSchema,
     StaleInventorySchema,
 )
-from sessions_app.states import EndReason, Status
+from sessions_app.states import FAILURES, EndReason
 
 #: Launch failures as (HTTP status, may the same request succeed later).
 LAUNCH_FAILURES: dict[str, tuple[int, bool]] = {
@@ -66,7 +66,7 @@ class SessionsView(APIView):
         session_id = new.session.id
         budget = wait_budget(request, settings.CREATE_WAIT_SECONDS)
         session = wait_until(lambda: selectors.left_pending(session_id), budget) or new.session
-        if session.status == Status.FAILED:
+        if session.end_reason in FAILURES:
             raise launch_refusal(session)
         answer: dict[str, Any] = {"session": selectors.shown(session)}
         if new.private_key:

@@ -84,6 +84,7 @@ class BackgroundDriver:
 
     def __init__(self) -> None:
         self.stop = threading.Event()
+        self.failed: BaseException | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> BackgroundDriver:
@@ -93,14 +94,20 @@ class BackgroundDriver:
     def __exit__(self, *error: object) -> None:
         self.stop.set()
         self.thread.join(timeout=30)
+        if self.failed is not None:
+            raise AssertionError("the driver failed") from self.failed
 
     def _run(self) -> None:
         driver = Driver()
-        while not self.stop.is_set():
-            driver.round()
-            close_old_connections()
-            self.stop.wait(0.03)
-        connections.close_all()
+        try:
+            while not self.stop.is_set():
+                driver.round()
+                close_old_connections()
+                self.stop.wait(0.03)
+        except BaseException as error:  # noqa: BLE001 - told to the test when it leaves the block
+            self.failed = error
+        finally:
+            connections.close_all()
 
 
 def describe() -> str:
@@ -149,7 +156,15 @@ def refresh_offers(provider: str = "vastai") -> None:
     snapshot.forget()
 
 
-def cheapest_offer() -> str:
-    """The cheapest offer with disk to spare whose machine takes direct connections."""
+def offers_on_different_machines(count: int) -> list[str]:
+    """The cheapest offers with disk to spare whose machines take direct connections; renting one leaves the others."""
     rows = Offer.objects.filter(withdrawn_at__isnull=True, disk_gb__gte=200).order_by("price_per_hour", "id")
-    return next(offer.id for offer in rows if offer.raw.get("direct_port_count"))
+    by_machine: dict[str, str] = {}
+    for offer in rows:
+        if offer.raw.get("direct_port_count"):
+            by_machine.setdefault(offer.machine_id, offer.id)
+    return list(by_machine.values())[:count]
+
+
+def cheapest_offer() -> str:
+    return offers_on_different_machines(1)[0]

@@ -93,7 +93,7 @@ def kill_all(stack: Stack) -> None:
 def test_kill_everything_during_create_boot_and_destroy(tmp_path: Path, create_fault: str) -> None:
     with SandboxProcess(tmp_path / "market", boot_seconds=1.0, offers=90) as market:
         settings = {**QUICK, "VASTAI_API_KEY": "sandbox-key", "VASTAI_BASE_URL": market.url}
-        with running(tmp_path / "data", **settings) as first:
+        with running(tmp_path / "data", 0, **settings) as first:
             first.wait_ready()
             destroying, booting, creating = offers(first)[:3]
             _, answer = call(first, "POST", "/sessions", order(destroying))
@@ -112,7 +112,7 @@ def test_kill_everything_during_create_boot_and_destroy(tmp_path: Path, create_f
             until(lambda: status_of(first, destroyed_id) == "stopping", "the destroy to begin")
             kill_all(first)
 
-        with running(tmp_path / "data", **settings) as second:
+        with running(tmp_path / "data", 0, **settings) as second:
             second.wait_ready()
             made = sessions(second)
             until(lambda: status_of(second, made[destroying]) == "stopped", "the destroyed session is over")
@@ -129,14 +129,14 @@ def test_kill_everything_during_create_boot_and_destroy(tmp_path: Path, create_f
 @pytest.mark.timeout(150)
 def test_kill_everything_with_the_built_in_marketplace(tmp_path: Path) -> None:
     """The marketplace dies too; its ledger and the machines' SSH come back with it."""
-    with running(tmp_path / "data", **QUICK) as first:
+    with running(tmp_path / "data", 0, **QUICK) as first:
         first.wait_ready()
         one, two = offers(first)[:2]
         _, answer = call(first, "POST", "/sessions", order(one))
         until(lambda: status_of(first, answer["session"]["id"]) == "running", "one runs")
         call(first, "POST", "/sessions", order(two), wait=0)
         kill_all(first)
-    with running(tmp_path / "data", **QUICK) as second:
+    with running(tmp_path / "data", 0, **QUICK) as second:
         second.wait_ready()
         made = sessions(second)
         # Killed at a random instant of the create: rented and found again, or never rented; never stuck.

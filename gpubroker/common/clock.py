@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,6 +33,16 @@ def use(clock: Clock) -> Iterator[None]:
         yield
     finally:
         _clock = before
+
+
+class BrokerClock:
+    """This clock as providers take it: stamps from :func:`now`, durations from the machine."""
+
+    def now(self) -> datetime:
+        return now()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
 
 def pause(seconds: float) -> None:

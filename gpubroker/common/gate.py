@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.db import models
+from django.db.models import Value
+from django.db.models.functions import Greatest
+
 from gpubroker.common import clock
 from gpubroker.common.models import ProviderGate
 from providers.base import GateHeld
@@ -24,7 +28,8 @@ class DatabaseGate:
 
     def push_out(self, key: str, seconds: float) -> None:
         until = clock.now() + timedelta(seconds=seconds)
-        if not ProviderGate.objects.filter(key=key).update(next_allowed_at=until):
+        row = ProviderGate.objects.filter(key=key)
+        if not row.update(next_allowed_at=Greatest("next_allowed_at", Value(until, models.DateTimeField()))):
             ProviderGate.objects.bulk_create([ProviderGate(key=key, next_allowed_at=until)], ignore_conflicts=True)
 
     def _try(self, key: str, interval: float) -> float:

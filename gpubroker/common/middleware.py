@@ -6,9 +6,9 @@ import re
 import uuid
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from gpubroker.common import logs
+from gpubroker.common import errors, logs
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -30,7 +30,7 @@ class RequestIdMiddleware:
         return response
 
 
-class TrailingSlashMiddleware:
+class PathMiddleware:
     """API paths have no trailing slash; one is tolerated, without a redirect that could drop a body."""
 
     def __init__(self, handler: Handler) -> None:
@@ -38,6 +38,8 @@ class TrailingSlashMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         path = request.path_info
+        if "\x00" in path:
+            return JsonResponse(errors.body("there is no such path", request), status=404)
         if path.endswith("/") and len(path) > 1 and not path.startswith(("/admin", "/static")):
             request.path_info = path.rstrip("/")
         return self.handler(request)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.conf import settings
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from gpubroker.common.errors import ApiError
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # at run time it imports this module
 
 
 class OpenApi(BasePermission):

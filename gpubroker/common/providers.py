@@ -8,6 +8,7 @@ import logging
 from django.conf import settings
 
 from gpubroker.common import counters
+from gpubroker.common.clock import BrokerClock
 from gpubroker.common.errors import ApiError
 from gpubroker.common.gate import DatabaseGate
 from providers import registry
@@ -34,7 +35,7 @@ def configured() -> dict[str, Provider]:
     configs: list[registry.ProviderConfig] = []
     if settings.VASTAI_API_KEY:
         configs.append(registry.VastAIConfig(api_key=settings.VASTAI_API_KEY, base_url=settings.VASTAI_BASE_URL))
-    return registry.build(configs, DatabaseGate(), CountingObserver(), pace=settings.PROVIDER_PACE)
+    return registry.build(configs, DatabaseGate(), CountingObserver(), clock=BrokerClock(), pace=settings.PROVIDER_PACE)
 
 
 def get(name: str) -> Provider:

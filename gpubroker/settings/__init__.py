@@ -132,7 +132,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "gpubroker.common.middleware.TrailingSlashMiddleware",
+    "gpubroker.common.middleware.PathMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -204,7 +204,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Destroys first: see QUEUES. A dead queue must not hold a request, so its sockets are impatient.
     "queue_order_strategy": "priority",
     "socket_connect_timeout": 2,
-    "socket_timeout": 30,
+    "socket_timeout": 10,
     "health_check_interval": 25,
 }
 CELERY_TASK_PUBLISH_RETRY = False

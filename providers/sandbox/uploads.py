@@ -10,7 +10,7 @@ from providers.sandbox.clock import Clock
 UPLOAD_SECONDS = 0.4
 #: How many are kept.
 KEPT = 200
-PREFIX = "/_sandbox/uploads/"
+PREFIX = "/uploads/"
 
 
 class Uploads:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from providers.base import (
+    ALREADY_GONE,
     Capabilities,
     Created,
     Instance,
@@ -137,7 +138,7 @@ class VastAI(Account):
 
         def read(reply: Reply) -> str:
             if reply.says_no_such_instance():
-                return "already gone"
+                return ALREADY_GONE
             body = reply.object()
             return self._transport.safe_text(fields.text(body.get("msg"))) or "accepted"
 

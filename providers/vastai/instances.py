@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -73,9 +74,16 @@ def read_instance(row: object, safe_text: Callable[[object], str]) -> Instance |
         gpu_price_per_hour=_gpu_rate(row, storage),
         storage_price_per_hour=storage,
         created_at=fields.moment(row.get("start_date")),
+        running_for=_uptime(row),
         ends_at=fields.moment(row.get("end_date")),
         machine_id=fields.identifier(row.get("machine_id")),
     )
+
+
+def _uptime(row: dict[str, Any]) -> timedelta | None:
+    """``uptime_mins``, where it is a number that a machine can have run."""
+    minutes = fields.number(row.get("uptime_mins"))
+    return timedelta(minutes=minutes) if minutes is not None and 0 <= minutes < 10_000_000 else None
 
 
 def phase_of(row: dict[str, Any]) -> tuple[Phase, str]:

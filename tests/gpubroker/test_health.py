@@ -34,7 +34,7 @@ def get(path: str) -> tuple[int, Any]:
 def test_503_until_the_first_sweep(market: SandboxProcess, driver: Driver, time: MovableClock) -> None:
     status, body = get("/health")
     assert (status, body["status"]) == (503, "unavailable")
-    assert body["services"] == {"lifecycle": "stopped", "inventory": "stale", "ready": "false", "database": "ok"}
+    assert body["services"] == {"lifecycle": "stopped", "inventory": "ok", "ready": "false", "database": "ok"}
     status, body = get("/ready")
     assert (status, body["ready"]) == (503, False)
     time.advance(seconds=11)
@@ -42,7 +42,7 @@ def test_503_until_the_first_sweep(market: SandboxProcess, driver: Driver, time:
     driver.sweep_now()
     status, body = get("/health")
     assert (status, body["status"]) == (200, "ok")
-    assert body["services"] == {"lifecycle": "running", "inventory": "stale", "ready": "true", "database": "ok"}
+    assert body["services"] == {"lifecycle": "running", "inventory": "ok", "ready": "true", "database": "ok"}
     assert body["timestamp"].endswith("Z")
     assert get("/ready")[1]["ready"] is True
 

@@ -100,3 +100,20 @@ def test_withdraw_is_at_once_and_once() -> None:
     assert services.withdraw("vastai-1", "gone at create") is False
     assert services.withdraw("vastai-9", "gone at create") is False
     assert version() == 2
+
+
+def test_collapsed_listing_is_not_believed_after_ordinary_failures(sandbox: SandboxProcess) -> None:
+    apply([row(str(number)) for number in range(20)])
+    sandbox.fault("error_5xx", operation="search", times=-1)
+    for _ in range(2):
+        services.refresh("vastai")
+    assert apply([]).outcome == FetchRun.Outcome.REFUSED
+    assert Offer.objects.filter(withdrawn_at__isnull=True).count() == 20
+
+
+def test_a_very_long_outage_is_still_recorded(sandbox: SandboxProcess) -> None:
+    apply([row("1")])
+    ProviderInventory.objects.update(failures_in_a_row=5000)
+    sandbox.fault("error_5xx", operation="search", times=-1)
+    services.refresh("vastai")
+    assert ProviderInventory.objects.get().failures_in_a_row == 5001

@@ -159,11 +159,11 @@ def test_a_fast_clock_boots_fast(tmp_path: Path) -> None:
         assert eventually(lambda: row(sandbox, instance_id)["actual_status"] == "running", 3)
 
 
-def test_the_same_seed_deals_the_same_market_in_a_new_directory(tmp_path: Path) -> None:
+def test_the_same_seed_deals_the_same_market_in_a_new_directory(sandbox: SandboxProcess, tmp_path: Path) -> None:
     found = []
-    for name in ("a", "b"):
-        with SandboxProcess(tmp_path / name, seed=11) as sandbox:
-            found.append([(o["id"], o["gpu_name"], o["dph_base"]) for o in search(sandbox)])
+    with SandboxProcess(tmp_path) as fresh:
+        for market in (sandbox, fresh):
+            found.append([(o["machine_id"], o["num_gpus"], o["gpu_name"], o["dph_base"]) for o in search(market)])
     assert found[0] == found[1]
 
 
