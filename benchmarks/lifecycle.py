@@ -118,7 +118,7 @@ def _watch_ssh(market: SandboxProcess, count: int, answering: dict[int, float]) 
 
 
 def expiry_lags(stack: Stack, market: SandboxProcess) -> list[float]:
-    """Let running sessions expire in two seconds, all in the same instant, and ask the ledger when each was destroyed."""
+    """Let running sessions expire in two seconds, in the same instant, and ask the ledger when each was destroyed."""
     at = time.time() + 2
     moment = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     books = sqlite3.connect(stack.data_dir / "gpubroker.sqlite3", timeout=20)
