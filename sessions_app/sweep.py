@@ -35,6 +35,8 @@ SLOW_SECONDS = 30.0
 #: A machine accepted less than this before the listing may not show in it yet.
 LISTING_DELAY = timedelta(seconds=5)
 COMPLETE_LISTINGS_FOR_A_GHOST = 2
+#: How far a vendor's clock may be from ours before its times are not taken over.
+CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
 @dataclass
@@ -171,10 +173,11 @@ def _lost(rental: Rental, instance: Instance) -> bool:
 
 def _meter(rental: Rental, instance: Instance, listed_at: datetime) -> None:
     """From when the provider bills, at its own rates where it tells them, not from when we came to look."""
-    if rental.last_seen_at is None and instance.created_at is not None:
-        meter.backdate(rental, "disk", min(instance.created_at, listed_at))
+    began = _contract_began(rental, instance, listed_at)
+    if rental.last_seen_at is None:
+        meter.backdate(rental, "disk", began)
     if instance.storage_price_per_hour is not None:
-        meter.run(rental, "disk", instance.storage_price_per_hour, instance.created_at or listed_at)
+        meter.run(rental, "disk", instance.storage_price_per_hour, listed_at if rental.disk_rate else began)
     if instance.phase == Phase.RUNNING:
         asked = rental.session.price_per_hour if rental.session else None
         rate = instance.gpu_price_per_hour if instance.gpu_price_per_hour is not None else asked
@@ -185,9 +188,18 @@ def _meter(rental: Rental, instance: Instance, listed_at: datetime) -> None:
         meter.stop_gpu(rental, listed_at)
 
 
+def _contract_began(rental: Rental, instance: Instance, listed_at: datetime) -> datetime:
+    """The vendor's word, unless its clock contradicts ours: not before we asked for it, not after we saw it."""
+    asked = rental.create_sent_at or rental.accepted_at or listed_at
+    said = instance.created_at or rental.accepted_at or listed_at
+    if rental.create_sent_at is None:
+        return min(said, listed_at)  # an orphan: we know of no asking
+    return said if asked - CLOCK_TOLERANCE <= said <= listed_at + CLOCK_TOLERANCE else asked
+
+
 def _running_since(rental: Rental, instance: Instance, listed_at: datetime) -> datetime:
     """The vendor's word, within what we saw ourselves: after the last listing in which it did not run yet."""
-    earliest = rental.last_seen_at or instance.created_at or rental.accepted_at or listed_at
+    earliest = rental.last_seen_at or _contract_began(rental, instance, listed_at)
     said = earliest if instance.running_for is None else listed_at - instance.running_for
     return min(max(said, earliest), listed_at)
 

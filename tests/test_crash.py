@@ -103,7 +103,7 @@ def test_kill_everything_during_create_boot_and_destroy(tmp_path: Path, create_f
             _, answer = call(first, "POST", "/sessions", order(booting))
             assert answer["session"]["status"] == "provisioning"
 
-            market.fault("slow", operation="destroy", seconds=8)
+            market.fault("slow", operation="destroy", seconds=20)
             in_background(lambda: call(first, "DELETE", f"/sessions/{destroyed_id}"))
             late = {"seconds": 8, "after": True} if create_fault == "slow" else {}
             market.fault(create_fault, operation="create", **late)

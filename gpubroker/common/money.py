@@ -28,6 +28,6 @@ def storage_per_hour(price_per_gb_month: Decimal, disk_gb: int) -> Decimal:
     return price_per_gb_month * disk_gb / HOURS_PER_MONTH
 
 
-def as_number(amount: Decimal) -> float:
-    """For JSON, whose numbers the API uses for money: at most 6 decimals."""
-    return float(quantize(amount))
+def as_number(amount: Decimal) -> Decimal:
+    """As the API prints money: a JSON number with at most 6 decimals (the renderer drops trailing zeros)."""
+    return quantize(amount)

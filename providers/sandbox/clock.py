@@ -43,6 +43,10 @@ class ScaledClock:
             raise ValueError("sandbox time does not run backwards")
         self.anchor_now += seconds
 
+    def restart(self) -> None:
+        """Back to the wall's time."""
+        self.anchor_wall = self.anchor_now = self.wall()
+
     def change_speed(self, speed: float) -> None:
         """Run at another speed from now on, without a jump."""
         self.anchor_now, self.anchor_wall = self.now(), self.wall()

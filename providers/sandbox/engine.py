@@ -60,6 +60,9 @@ class Engine:
         self.faults.clear()
         self.limits.forget()
         self.settings = Settings(self.options.boot_seconds, self.options.pace, self.options.key_delay)
+        if isinstance(self.clock, ScaledClock):
+            self.clock.restart()
+            self._save_clock(self.clock)
         self.open()
 
     def _restored_clock(self) -> ScaledClock:

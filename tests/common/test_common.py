@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from datetime import timedelta
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from gpubroker.common import clock, counters, crypto, ids, money, sshkeys
 from gpubroker.common.gate import DatabaseGate
 from gpubroker.common.models import Counter, ProviderGate
+from gpubroker.common.renderers import JSONRenderer
 from providers.base import GateHeld
 from tests.harness import MovableClock
 
@@ -124,3 +126,14 @@ def test_ids_fit_into_labels() -> None:
 def test_money_is_rounded_half_up_to_a_millionth(amount: Decimal) -> None:
     assert abs(money.quantize(amount) - amount) <= Decimal("0.0000005")
     assert money.quantize(money.quantize(amount)) == money.quantize(amount)
+
+
+@given(st.decimals(0, 10**9, places=6))
+def test_money_is_printed_as_a_plain_number(amount: Decimal) -> None:
+    text = JSONRenderer().render({"cost": money.as_number(amount)}).decode()
+    assert re.fullmatch(r'\{"cost":\d+(\.\d{0,5}[1-9])?\}', text)
+    assert json.loads(text, parse_float=Decimal)["cost"] == amount
+
+
+def test_tiny_money_is_not_printed_in_powers_of_ten() -> None:
+    assert JSONRenderer().render({"cost": money.as_number(Decimal("0.00005"))}) == b'{"cost":0.00005}'

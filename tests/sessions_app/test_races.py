@@ -408,3 +408,16 @@ def provider() -> VastAI:
     found = configured.get("vastai")
     assert isinstance(found, VastAI)
     return found
+
+
+def test_a_vendor_whose_clock_is_wrong_does_not_make_the_machine_free(
+    market: SandboxProcess, api: Api, driver: Driver, time: MovableClock
+) -> None:
+    market.advance(86_400)
+    session_id = api.create()["session"]["id"]
+    driver.until_status(session_id, "running")
+    time.advance(hours=1)
+    costs = api.get("/costs", session_id=session_id)
+    assert costs["hours_used"] == pytest.approx(1, rel=0.01)
+    price = Session.objects.get(id=session_id).price_per_hour
+    assert costs["gpu_cost"] == pytest.approx(float(price), rel=0.01)
