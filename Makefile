@@ -27,7 +27,7 @@ FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 pytho
 	done; \
 	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 
-.PHONY: help run test lint fmt bench migrate clean
+.PHONY: help run test smoke lint fmt bench migrate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -38,6 +38,10 @@ run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 test: $(READY_DEV) ## All tests: on SQLite, then on real PostgreSQL and Valkey
 	$(PLAIN) $(BIN)/pytest -n 2 -m "not postgresql"
 	$(PLAIN) $(BIN)/python -m tests.with_servers $(BIN)/pytest -n 2 $(EMBEDDED_ONLY:%=--ignore=%)
+
+smoke: $(TOOLS) ## The README's first session, with only what `make run` installs
+	@$(FIND_PYTHON); UV_PROJECT_ENVIRONMENT=.venv-smoke $(UV) sync --quiet --frozen --no-dev --python "$$found"
+	.venv-smoke/bin/python -m tests.smoke
 
 lint: $(READY_DEV) ## Style, types, import rules, migrations
 	$(BIN)/ruff check .
@@ -58,7 +62,7 @@ migrate: $(READY) ## Bring the database schema up to date (`make run` does it to
 	$(BIN)/gpubroker migrate
 
 clean: ## Remove what set-up made (not your data in ./var)
-	rm -rf $(VENV) .venv-tools .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-tools .venv-smoke .mypy_cache .ruff_cache .hypothesis
 
 $(TOOLS):
 	@$(FIND_PYTHON); \

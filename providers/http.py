@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
@@ -128,6 +129,11 @@ class HTTPClient:
         self._limits = limits or Limits()
         self._pace = pace
         self._local = _PerThread()
+
+    @property
+    def host(self) -> str:
+        """Host and port, for messages."""
+        return urlsplit(self.base_url).netloc
 
     def __repr__(self) -> str:
         return f"HTTPClient({self.provider!r}, {self.base_url!r})"
@@ -285,7 +291,7 @@ class _Call:
 
     def network_fault(self, fault: Exception | None) -> NoReturn:
         if fault is None or _never_sent(fault):
-            raise self.error(Unavailable, f"cannot be reached ({_short(fault)})")
+            raise self.error(Unavailable, f"{self.client.host} cannot be reached: {_plainly(fault)}")
         raise self.unclear(f"no complete answer ({_short(fault)})")
 
     def check(self, answer: Answer) -> None:
@@ -318,6 +324,24 @@ def _never_sent(fault: BaseException) -> bool:
     inner = fault.args[0] if fault.args else None
     reason = getattr(inner, "reason", None)
     return isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+
+
+def _plainly(fault: BaseException | None) -> str:
+    """Why nothing was sent, in words that tell a person where to look; else the names of the faults."""
+    names = _short(fault)
+    for name, words in _PLAIN_FAULTS.items():
+        if name in names:
+            return words
+    return names or "no time left"
+
+
+#: By the class names of urllib3 and requests, the telling ones first.
+_PLAIN_FAULTS = {
+    "NameResolutionError": "its name cannot be resolved",
+    "ConnectTimeout": "it does not answer",
+    "SSLError": "its TLS certificate is not accepted",
+    "NewConnectionError": "nothing accepts connections there",
+}
 
 
 def _short(fault: BaseException | None) -> str:

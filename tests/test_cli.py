@@ -23,7 +23,7 @@ WRONG = [
     ({"SERVER_PORT": "70000"}, "SERVER_PORT must lie between 1 and 65535, not 70000."),
     ({"SERVER_HOST": "0.0.0.0", "API_AUTH": "open"}, "API_AUTH=open on SERVER_HOST=0.0.0.0 would let anyone"),
     ({"API_AUTH": "none"}, "API_AUTH must be one of open, key, not 'none'."),
-    ({"VASTAI_BASE_URL": "console.vast.ai"}, "VASTAI_BASE_URL must be a URL that starts with http"),
+    ({"VASTAI_BASE_URL": "console.vast.ai"}, "VASTAI_BASE_URL must be a URL such as https"),
     ({"DEPLOYMENT_ID": "My Broker"}, "DEPLOYMENT_ID must be 4 to 20 lower-case letters or digits"),
     ({"PROVIDER_PACE": "fast"}, "PROVIDER_PACE (got 'fast'): "),
     ({"PROVIDER_PACE": "-1"}, "PROVIDER_PACE must lie between 0 and 100, not -1."),

@@ -75,8 +75,15 @@ class Reader:
 
     def url(self, name: str, default: str = "") -> str:
         value = self.text(name, default).rstrip("/")
-        if value and not re.match(r"^https?://[^\s/]+", value):
-            raise SettingsError(f"{name} must be a URL that starts with http:// or https://, not {value!r}.")
+        if value and not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._~/-]*)?", value):
+            raise SettingsError(f"{name} must be a URL such as https://host:port/path, not {value!r}.")
+        return value
+
+    def token(self, name: str) -> str:
+        """A credential that goes into an HTTP header."""
+        value = self.text(name)
+        if not re.fullmatch(r"[\x21-\x7e]*", value):
+            raise SettingsError(f"{name} holds spaces or characters that no HTTP header can carry; copy it again.")
         return value
 
     def texts(self, name: str, default: str = "") -> list[str]:
