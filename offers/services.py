@@ -244,6 +244,22 @@ def offer_fields(data: OfferData) -> dict[str, Any] | None:
     }
 
 
+#: An early fetch comes no sooner than this after the last good one.
+EARLIEST_AGAIN = timedelta(seconds=10)
+
+
+def refresh_soon(name: str) -> None:
+    """The market has just changed by our own doing: fetch again soon. A fetch under way (its lease) is left alone."""
+    now = clock.now()
+    state = ProviderInventory.objects.filter(provider=name).first()
+    if state is None or state.last_success_at is None:
+        return
+    scheduled = state.last_success_at + timedelta(seconds=settings.INVENTORY_REFRESH_SECONDS + 30)
+    ProviderInventory.objects.filter(provider=name, next_fetch_at__gt=now, next_fetch_at__lte=scheduled).update(
+        next_fetch_at=max(now, state.last_success_at + EARLIEST_AGAIN)
+    )
+
+
 def withdraw(offer_id: str, reason: str) -> bool:
     """Take one offer out of the inventory at once, e.g. because a create found it gone."""
     with transaction.atomic():

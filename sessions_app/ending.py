@@ -10,6 +10,7 @@ from django.db import transaction
 
 from billing import services as billing
 from gpubroker.common import clock, counters
+from offers import services as offers
 from sessions_app import nudge
 from sessions_app.models import Rental, Session
 from sessions_app.states import ENDABLE, FAILURES, OPEN, Debt, EndReason, Status
@@ -70,6 +71,9 @@ def close_rental(
         billing.settle(rental.id, min(billed_until or now, now))
         if rental.session_id:
             finish_session(rental.session_id)
+        if rental.instance_id:
+            # Its GPUs come back to the market under another id.
+            transaction.on_commit(lambda: offers.refresh_soon(rental.provider))
     return True
 
 

@@ -149,6 +149,9 @@ def apply_created(rental: Rental, created: Created) -> None:
             transition(session.id, {Status.PENDING}, Status.PROVISIONING, next_check_at=now)
             nudge.session(session.id)
             wake_sweep(rental.provider)
+    # An offer can be taken once, and its machine's other slices get new ids.
+    offers.withdraw(session.offer_id, "rented")
+    offers.refresh_soon(rental.provider)
 
 
 def adopt(rental: Rental, instance: Instance) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from offers import services
 from offers.models import Offer
 from sessions_app import sweep
 from sessions_app.models import Event, Rental, Session
@@ -390,3 +391,23 @@ def test_cost_agrees_with_the_marketplace(market: SandboxProcess, api: Api, driv
     assert api.get("/costs", session_id=session_id) == ours
     offer = Offer.objects.get(id=Session.objects.get(id=session_id).offer_id)
     assert Decimal(str(ours["gpu_cost"])) == pytest.approx(offer.price_per_hour * 2, rel=Decimal("0.01"))
+
+
+def test_a_rented_offer_leaves_the_inventory_and_is_fetched_anew(
+    market: SandboxProcess, api: Api, driver: Driver, time: MovableClock
+) -> None:
+    """A newcomer who rents the cheapest offer twice within a minute must not meet a stale one."""
+    offer = cheapest_offer()
+    session_id = api.create(offer_id=offer)["session"]["id"]
+    driver.until_status(session_id, "running")
+    assert Offer.objects.get(id=offer).withdrawn_reason == "rented"
+    time.advance(seconds=11)
+    assert services.claim_due_fetches() == ["vastai"]
+
+
+def test_a_fetch_under_way_is_not_doubled(market: SandboxProcess, time: MovableClock) -> None:
+    time.advance(seconds=61)
+    assert services.claim_due_fetches() == ["vastai"]
+    services.refresh_soon("vastai")
+    time.advance(seconds=11)
+    assert services.claim_due_fetches() == []
