@@ -53,6 +53,9 @@ class ProviderError(Exception):
 class AuthError(ProviderError):
     """The provider does not know the key, or the key lacks the permission. Nothing happened."""
 
+    def __str__(self) -> str:
+        return f"{super().__str__()}; is the API key right?"
+
 
 class RateLimited(ProviderError):
     """Too many calls. Nothing happened; ``retry_after`` is set."""
