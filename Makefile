@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
 # These start the embedded stack in processes of their own, so a second time they would test the same.
-EMBEDDED_ONLY := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py
+EMBEDDED_ONLY := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py tests/test_schemathesis.py
 # Checks of the code must not depend on a developer's .env, nor leave files in ./var.
 PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
 
@@ -54,6 +54,9 @@ lint: $(READY_DEV) ## Style, types, import rules, migrations
 fmt: $(READY_DEV) ## Format the code and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+schema: $(READY_DEV) ## Write the API's description anew: docs/openapi.json
+	$(PLAIN) $(BIN)/python manage.py spectacular --format openapi-json --validate --fail-on-warn --file docs/openapi.json
 
 bench: $(READY_DEV) ## Measure: start-up, memory and more
 	$(BIN)/python -m benchmarks

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
+
+from gpubroker.common.principal import READ, SPEND, STAFF
+
+#: What a key may hold, as it is stored. Staff implies the others and stands alone.
+SCOPE_LISTS = (READ, SPEND, f"{READ},{SPEND}", STAFF)
 
 
 class Consumer(models.Model):
@@ -15,6 +21,55 @@ class Consumer(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ApiKey(models.Model):
+    """One key to the API. Only the hash of it is kept: the key itself is shown once, when it is made.
+
+    A key belongs to a consumer and sees only that consumer's things; a staff key belongs to nobody and sees all.
+    """
+
+    #: ``gpb_`` and 8 characters: the visible start of the key, by which people and logs name it.
+    prefix = models.CharField(max_length=16, unique=True)
+    #: SHA-256 of the whole key, in hexadecimal. The key holds 200 random bits, so no slow hash is needed.
+    digest = models.CharField(max_length=64)
+    consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, null=True, related_name="keys")
+    name = models.CharField(max_length=100, blank=True)
+    scopes = models.CharField(max_length=32, choices=[(scopes, scopes) for scopes in SCOPE_LISTS])
+    created_at = models.DateTimeField()
+    #: Who made it: ``command``, ``first run``, ``admin:<user>`` or ``staff:<prefix>``.
+    created_by = models.CharField(max_length=160)
+    #: Null: never.
+    expires_at = models.DateTimeField(null=True)
+    #: To the minute; later uses within a minute are not written.
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+    #: The key that this one was made to replace.
+    rotated_from = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="successors")
+
+    class Meta:
+        verbose_name = "API key"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(condition=models.Q(scopes__in=SCOPE_LISTS), name="apikey_scopes_known"),
+            models.CheckConstraint(
+                condition=models.Q(scopes=STAFF, consumer__isnull=True)
+                | models.Q(~models.Q(scopes=STAFF), consumer__isnull=False),
+                name="apikey_staff_or_consumer",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.prefix
+
+    @property
+    def scope_set(self) -> frozenset[str]:
+        return frozenset(self.scopes.split(","))
+
+    def state(self, now: datetime) -> str:
+        """``active``, ``expired`` or ``revoked``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
 class MeterSegment(models.Model):

@@ -1,4 +1,4 @@
-"""What things cost: sums over meter segments, exact inside and rounded once."""
+"""What things cost: sums over meter segments, exact inside and rounded once. And who holds which key."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from billing.models import MeterSegment
+from billing.models import ApiKey, Consumer, MeterSegment
+from gpubroker.common import clock
 from gpubroker.common.money import SECONDS_PER_HOUR, as_number, exact_cost
 
 ZERO = Decimal(0)
@@ -88,3 +89,33 @@ def of_period(period: Period, now: datetime, consumer: str | None = None) -> Cos
     if consumer:
         segments = segments.filter(consumer__name=consumer)
     return add_up(segments.iterator(chunk_size=2000), now, period)
+
+
+def consumers() -> QuerySet[Consumer]:
+    return Consumer.objects.order_by("name")
+
+
+def consumer_shown(consumer: Consumer) -> dict[str, Any]:
+    return {"consumer_id": consumer.name, "created_at": clock.iso(consumer.created_at)}
+
+
+def api_keys(consumer: str | None = None) -> QuerySet[ApiKey]:
+    """Newest first; all of them, also those that work no more."""
+    found = ApiKey.objects.select_related("consumer", "rotated_from").order_by("-created_at", "-id")
+    return found if consumer is None else found.filter(consumer__name=consumer)
+
+
+def key_shown(key: ApiKey) -> dict[str, Any]:
+    return {
+        "prefix": key.prefix,
+        "consumer_id": key.consumer.name if key.consumer is not None else None,
+        "name": key.name,
+        "scopes": key.scopes.split(","),
+        "state": key.state(clock.now()),
+        "created_at": clock.iso(key.created_at),
+        "created_by": key.created_by,
+        "expires_at": clock.iso(key.expires_at),
+        "last_used_at": clock.iso(key.last_used_at),
+        "revoked_at": clock.iso(key.revoked_at),
+        "rotated_from": key.rotated_from.prefix if key.rotated_from is not None else None,
+    }

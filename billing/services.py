@@ -1,19 +1,33 @@
-"""The meter: segments are opened when the provider begins to bill and closed at the proof that it stopped."""
+"""What is written here: consumers, their keys, and the meter.
+
+The meter's segments are opened when the provider begins to bill and closed at the proof that it stopped.
+"""
 
 from __future__ import annotations
 
+import logging
 import uuid
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
 
-from billing.models import Consumer, MeterSegment
+from billing import keys
+from billing.models import SCOPE_LISTS, ApiKey, Consumer, MeterSegment
 from gpubroker.common import clock
+from gpubroker.common.errors import ApiError, BadField
+from gpubroker.common.principal import READ, SCOPES, SPEND, STAFF
 
+log = logging.getLogger(__name__)
+
+DEFAULT_SCOPES = (READ, SPEND)
+#: How long a rotated key works beside its successor, unless said otherwise.
+GRACE = timedelta(hours=24)
+LONGEST_LIFE_DAYS = 3650
 RATE_PLACES = Decimal("0.00000001")
 
 
@@ -31,6 +45,113 @@ class Account:
 def ensure_consumer(name: str) -> Consumer:
     consumer, _ = Consumer.objects.get_or_create(name=name, defaults={"created_at": clock.now()})
     return consumer
+
+
+def new_consumer(name: str) -> Consumer:
+    """409 when there is one of that name."""
+    consumer, made = Consumer.objects.get_or_create(name=name, defaults={"created_at": clock.now()})
+    if not made:
+        raise ApiError(409, f"there is a consumer {name} already", consumer_id=name)
+    return consumer
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    key: ApiKey
+    #: The whole key: shown once, stored nowhere.
+    secret: str = field(repr=False)
+
+
+def scope_list(scopes: Iterable[str]) -> str:
+    """As a key stores them; 400 for an unknown one and for none. Staff implies the others."""
+    given = set(scopes)
+    unknown = sorted(given - set(SCOPES))
+    if unknown:
+        raise BadField("scopes", f"{unknown[0]!r} is not one of {', '.join(SCOPES)}")
+    listed = STAFF if STAFF in given else ",".join(scope for scope in DEFAULT_SCOPES if scope in given)
+    if listed not in SCOPE_LISTS:
+        raise BadField("scopes", f"at least one of {', '.join(SCOPES)} is needed")
+    return listed
+
+
+def make_key(
+    consumer: str | None,
+    *,
+    by: str,
+    scopes: Iterable[str] = DEFAULT_SCOPES,
+    name: str = "",
+    expires_in: timedelta | None = None,
+) -> MadeKey:
+    """A key for the consumer of that name, who is made if need be, or a staff key for nobody.
+
+    400 when the scopes and the consumer do not go together.
+    """
+    listed = scope_list(scopes)
+    if listed == STAFF and consumer:
+        raise BadField("consumer_id", "a staff key belongs to no consumer")
+    if listed != STAFF and not consumer:
+        raise BadField("consumer_id", "a key without the scope staff belongs to a consumer; name one")
+    now = clock.now()
+    with transaction.atomic():
+        owner = ensure_consumer(consumer) if consumer else None
+        return _write_key(
+            ApiKey(
+                consumer=owner, scopes=listed, name=name, created_by=by, created_at=now,
+                expires_at=now + expires_in if expires_in is not None else None,
+            )
+        )  # fmt: skip
+
+
+def _write_key(key: ApiKey) -> MadeKey:
+    new = keys.generate()
+    key.prefix, key.digest = new.prefix, keys.digest(new.secret)
+    key.save(force_insert=True)
+    log.info("API key %s made by %s for %s", key.prefix, key.created_by, key.consumer or "staff")
+    return MadeKey(key, new.secret)
+
+
+def found_key(prefix: str) -> ApiKey:
+    key = ApiKey.objects.select_related("consumer").filter(prefix=prefix).first()
+    if key is None:
+        raise ApiError(404, f"key {prefix} not found", prefix=prefix)
+    return key
+
+
+def revoke_key(prefix: str, *, by: str) -> ApiKey:
+    """It works no more: at once in this process, within ``keys.CACHE_SECONDS`` in the others. Again: no change."""
+    found_key(prefix)
+    if ApiKey.objects.filter(prefix=prefix, revoked_at__isnull=True).update(revoked_at=clock.now()):
+        log.info("API key %s revoked by %s", prefix, by)
+    keys.keyring.forget(prefix)
+    return found_key(prefix)
+
+
+def rotate_key(prefix: str, *, by: str, grace: timedelta = GRACE) -> MadeKey:
+    """A new key with the old one's consumer, scopes, name and length of life; the old one works for ``grace`` more.
+
+    With no grace it is revoked at once. 409 when it works no more or was replaced before.
+    """
+    with transaction.atomic():
+        old = ApiKey.objects.select_for_update(of=("self",)).filter(pk=found_key(prefix).pk).get()
+        now = clock.now()
+        if (state := old.state(now)) != "active":
+            raise ApiError(409, f"key {prefix} is {state}; make a new one", prefix=prefix)
+        if (successor := old.successors.first()) is not None:
+            raise ApiError(409, f"key {prefix} was replaced by {successor.prefix} already", prefix=prefix)
+        life = old.expires_at - old.created_at if old.expires_at is not None else None
+        made = _write_key(
+            ApiKey(
+                consumer=old.consumer, scopes=old.scopes, name=old.name, created_by=by, created_at=now,
+                expires_at=now + life if life is not None else None, rotated_from=old,
+            )
+        )  # fmt: skip
+        if grace > timedelta(0):
+            old.expires_at = min(now + grace, old.expires_at or now + grace)
+            old.save(update_fields=["expires_at"])
+        else:
+            revoke_key(prefix, by=by)
+    keys.keyring.forget(prefix)
+    return made
 
 
 def set_rate(account: Account, kind: str, rate_per_hour: Decimal, at: datetime) -> None:

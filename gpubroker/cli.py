@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from gpubroker.failures import SettingsError, StartFailure
+from gpubroker.key_commands import keys
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="One inventory of rentable GPUs."
 )
+app.add_typer(keys, name="key")
 
 
 @app.command()

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from gpubroker.common import clock
 from gpubroker.common import providers as configured
@@ -43,6 +45,8 @@ def _ticking(now: datetime) -> bool:
     return pulse is not None and now - pulse.at <= PULSE_FRESH
 
 
+@csrf_exempt  # so that other methods are 405, not a page about cookies
+@require_safe
 def health(request: HttpRequest) -> JsonResponse:
     now = clock.now()
     lifecycle, inventory, ready, database = "stopped", "empty", False, True
@@ -63,6 +67,8 @@ def health(request: HttpRequest) -> JsonResponse:
     return JsonResponse(body, status=200 if ready else 503)
 
 
+@csrf_exempt  # so that other methods are 405, not a page about cookies
+@require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     now = clock.now()
     try:

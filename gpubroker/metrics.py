@@ -10,6 +10,8 @@ from decimal import Decimal
 
 from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from django_prometheus.exports import ExportToDjangoView
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -116,6 +118,8 @@ def _providers() -> Iterator[Metric]:
     yield swept
 
 
+@csrf_exempt  # so that other methods are 405, not a page about cookies
+@require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(BrokerCollector())

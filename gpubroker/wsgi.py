@@ -5,8 +5,9 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 from gpubroker.common import lifeline
+from gpubroker.common.bodies import KnownLength
 
 lifeline.start()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
 
-application = get_wsgi_application()
+application = KnownLength(get_wsgi_application())

@@ -40,6 +40,8 @@ class Offer(models.Model):
     machine_id = models.CharField(max_length=64, blank=True)
     host_id = models.CharField(max_length=64, blank=True)
     raw = models.JSONField(default=dict, help_text="The vendor's row")
+    #: Of what in ``raw`` stays the same from fetch to fetch: see ``services.STEADY``.
+    raw_digest = models.CharField(max_length=16, blank=True)
     first_seen_at = models.DateTimeField()
     #: When the provider was asked and still listed it.
     fetched_at = models.DateTimeField()

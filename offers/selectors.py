@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,11 +11,14 @@ from typing import Any
 from gpubroker.common import clock
 from gpubroker.common.money import as_number, storage_per_hour
 from offers import snapshot
+from offers.listed import Listed, freshness, shown
 from offers.models import Offer, ProviderInventory
-from offers.snapshot import Listed
+from offers.snapshot import Snapshot
 from providers.gpus import gpu_key
 
 STALE_AFTER = timedelta(minutes=5)
+#: (provider, the vendor's row, when it was fetched) -> whether the offer may be listed
+Fits = Callable[[str, Mapping[str, Any], datetime], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,13 @@ class InventoryQuery:
     offset: int = 0
 
 
-def _matches(query: InventoryQuery, now: datetime) -> Iterator[tuple[Listed, float]]:
+def _matches(
+    inventory: Snapshot, query: InventoryQuery, fits: Fits | None, now: datetime
+) -> Iterator[tuple[Listed, float]]:
+    raw = inventory.raw.get() if fits is not None else {}
     wanted_gpu = gpu_key(query.gpu_type) if query.gpu_type is not None else None
     wanted_place = query.location.casefold() if query.location is not None else None
-    for offer in snapshot.current().offers:
+    for offer in inventory.offers:
         if query.max_price is not None and offer.price > query.max_price:
             return  # sorted by price: nothing cheaper follows
         if (
@@ -49,16 +55,26 @@ def _matches(query: InventoryQuery, now: datetime) -> Iterator[tuple[Listed, flo
             or (query.min_gpu_count is not None and offer.gpu_count < query.min_gpu_count)
             or (query.min_reliability is not None and offer.reliability < query.min_reliability)
             or (query.min_cuda is not None and (offer.cuda is None or offer.cuda < query.min_cuda))
+            or (fits is not None and not fits(offer.provider, raw.get(offer.id, {}), offer.fetched_at))
         ):
             continue
-        confidence = snapshot.freshness(offer.fetched_at, now)
+        confidence = freshness(offer.fetched_at, now)
         if query.min_availability_confidence is None or confidence >= query.min_availability_confidence:
             yield offer, confidence
 
 
-def search(query: InventoryQuery) -> dict[str, Any]:
-    """``{"offers": [...], "count": rows here, "total": rows that match}``: price, then confidence, then id."""
-    found = sorted(_matches(query, clock.now()), key=lambda pair: (pair[0].price, -pair[1], pair[0].id))
+def search(
+    query: InventoryQuery,
+    fits: Fits | None = None,
+    *,
+    inventory: Snapshot | None = None,
+    now: datetime | None = None,
+) -> dict[str, Any]:
+    """``{"offers": [...], "count": rows here, "total": rows that match}``: price, then confidence, then id.
+
+    ``fits`` may refuse offers by the vendor's own row."""
+    matches = _matches(inventory or snapshot.current(), query, fits, now or clock.now())
+    found = sorted(matches, key=lambda pair: (pair[0].price, -pair[1], pair[0].id))
     end = None if query.limit is None else query.offset + query.limit
     page = [{**offer.shown, "availability_confidence": confidence} for offer, confidence in found[query.offset : end]]
     return {"offers": page, "count": len(page), "total": len(found)}
@@ -70,7 +86,7 @@ def one(offer_id: str) -> Offer | None:
 
 
 def detail(offer: Offer) -> dict[str, Any]:
-    return {**snapshot.shown(offer), "availability_confidence": snapshot.freshness(offer.fetched_at, clock.now())}
+    return {**shown(offer), "availability_confidence": freshness(offer.fetched_at, clock.now())}
 
 
 def quote(offer: Offer, disk_gb: int) -> dict[str, Any]:

@@ -26,6 +26,9 @@ class InventoryParams(PageQuery):
     min_reliability = FiniteFloatField(required=False, min_value=0, max_value=1)
     min_availability_confidence = FiniteFloatField(required=False, min_value=0, max_value=1)
     min_cuda = FiniteFloatField(required=False, min_value=0, max_value=1000, help_text="CUDA version, e.g. 12.4")
+    template_hash_id = serializers.CharField(
+        required=False, max_length=64, help_text="Only offers on which this Vast.ai launch template can run"
+    )
 
 
 class QuoteParams(serializers.Serializer[Any]):
@@ -80,3 +83,17 @@ class InventorySchema(serializers.Serializer[Any]):
     offers = OfferSchema(many=True)
     count = serializers.IntegerField(help_text="Offers in this answer")
     total = serializers.IntegerField(help_text="Offers that match")
+    filter_error = serializers.CharField(
+        required=False, help_text="Why the template's own filters cannot be understood; then it fits no offer"
+    )
+
+
+EXAMPLE_OFFER: dict[str, Any] = {
+    "id": "vastai-12345", "provider": "vastai", "provider_id": "12345", "gpu_type": "RTX 4090", "gpu_count": 1,
+    "vram_gb": 24, "price_per_hour": 0.45, "location": "Sweden, SE", "reliability": 0.98, "available": True,
+    "max_duration_hours": 0, "fetched_at": "2026-01-29T12:00:00Z", "cuda_version": 13.0, "gpu_vram_total_gb": 24,
+    "gpu_name_raw": "RTX 4090", "compute_capability": "8.9", "cpu_cores": 16.0, "ram_gb": 63.9, "disk_gb": 412.5,
+    "storage_price_per_gb_month": 0.15, "inet_down_mbps": 812.4, "inet_up_mbps": 640.1, "verified": True,
+    "datacenter": False, "interruptible": False, "min_bid_per_hour": 0.2, "machine_id": "28441",
+    "availability_confidence": 1.0,
+}  # fmt: skip

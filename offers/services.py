@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -31,13 +33,18 @@ COLLAPSE_FLOOR = 10
 COLLAPSE_PATIENCE = 3
 #: A big market takes minutes to list at the vendor's pace.
 FETCH_LEASE = timedelta(seconds=600)
-#: Columns compared on refresh: only rows that differ are written whole. ``raw`` changes at every fetch (scores,
-#: times left) and alone is no reason to.
+#: Columns compared on refresh: only rows that differ are written whole. ``raw`` as such changes at every fetch
+#: (scores, times left) and alone is no reason to; what of it templates ask for and hosts rarely change is.
+STEADY = (
+    "bw_nvlink", "cpu_arch", "cpu_cores", "cpu_ghz", "cpu_name", "cpu_ram", "direct_port_count", "driver_version",
+    "driver_vers", "end_date", "external", "gpu_arch", "gpu_frac", "gpu_lanes", "gpu_max_power", "gpu_total_ram",
+    "has_avx", "hosting_type", "os_version", "pci_gen", "static_ip", "verification", "vms_enabled",
+)  # fmt: skip
 COMPARED = [
     "gpu_type", "gpu_key", "gpu_name_raw", "gpu_count", "vram_gb", "vram_mb", "price_per_hour",
     "storage_price_per_gb_month", "min_bid_per_hour", "location", "reliability", "cuda_version",
     "compute_capability", "cpu_cores", "ram_gb", "disk_gb", "inet_down_mbps", "inet_up_mbps",
-    "verified", "datacenter", "interruptible", "machine_id", "host_id",
+    "verified", "datacenter", "interruptible", "machine_id", "host_id", "raw_digest",
 ]  # fmt: skip
 
 
@@ -241,7 +248,13 @@ def offer_fields(data: OfferData) -> dict[str, Any] | None:
         "machine_id": data.machine_id[:64],
         "host_id": data.host_id[:64],
         "raw": dict(data.raw),
+        "raw_digest": _digest(data.raw),
     }
+
+
+def _digest(raw: Mapping[str, Any]) -> str:
+    steady = json.dumps([raw.get(name) for name in STEADY], default=str)
+    return hashlib.blake2b(steady.encode(), digest_size=8).hexdigest()
 
 
 #: An early fetch comes no sooner than this after the last good one.

@@ -1,113 +1,81 @@
 """The inventory in memory: loaded once per version, so that a listing costs the database nothing.
 
-Each process looks at the version rows at most once a second; between looks, answers come from here.
+While anybody asks, a thread of the process looks at the version rows every second and loads what is new; requests only
+read. Where that thread does not run, a request looks in its place, at most once a second.
 """
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 import time
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from gpubroker.common import clock
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connections
+
+from offers.listed import Listed, freshness, listed
 from offers.models import Offer, ProviderInventory
+from offers.rendered import Rendered
 
+log = logging.getLogger(__name__)
 CHECK_EVERY_SECONDS = 1.0
-#: Offers are trusted fully for this long after the provider was asked, then lose half of it in every half-life.
-FRESH_FOR = timedelta(seconds=150)
-HALF_LIFE = timedelta(seconds=600)
+#: How old the watcher's last look may be before a request looks itself.
+PATIENCE_SECONDS = 5.0
+#: The watcher goes home when nobody has asked for this long.
+IDLE_SECONDS = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One available offer, with what filters compare and the JSON-ready rest."""
+class RawRows:
+    """The vendors' rows of a snapshot. They weigh more than all the rest, so they are loaded when first asked for."""
 
-    id: str
-    provider: str
-    gpu_key: str
-    location: str
-    vram_gb: int
-    gpu_count: int
-    price: Decimal
-    reliability: float
-    cuda: float | None
-    fetched_at: datetime
-    #: Everything the API shows, except ``availability_confidence``, which depends on the time of asking.
-    shown: dict[str, Any]
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: Mapping[str, Mapping[str, Any]] | None = None
+
+    def get(self) -> Mapping[str, Mapping[str, Any]]:
+        """By offer id; one query in this snapshot's life."""
+        with self._lock:
+            if self._rows is None:
+                rows = Offer.objects.filter(withdrawn_at__isnull=True).values_list("id", "raw").iterator(500)
+                self._rows = {offer_id: slim(row) for offer_id, row in rows}
+            return self._rows
 
 
-@dataclass(frozen=True, slots=True)
+def slim(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What filters compare, with the texts that thousands of rows repeat kept once."""
+    return {
+        sys.intern(name): sys.intern(value) if isinstance(value, str) else value
+        for name, value in row.items()
+        if value is not None and not isinstance(value, dict)
+    }
+
+
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     #: (provider, version) pairs: equal versions mean equal content.
     version: tuple[tuple[str, int], ...]
     #: By price, then id.
     offers: tuple[Listed, ...]
+    #: The times at which providers were asked: all that makes an answer change while the version stays.
+    fetched: tuple[datetime, ...] = ()
+    raw: RawRows = field(default_factory=RawRows, repr=False)
+    #: Answers already printed; they go when this snapshot goes.
+    rendered: Rendered = field(default_factory=Rendered, repr=False)
+
+    def step(self, now: datetime) -> tuple[float, ...]:
+        """The same question at two moments with equal steps has equal answers, byte for byte."""
+        return tuple(freshness(at, now) for at in self.fetched)
 
 
-def freshness(fetched_at: datetime, now: datetime) -> float:
-    """1.0 while fresh, then falling by half every ten minutes; two decimals."""
-    stale = now - fetched_at - FRESH_FOR
-    if stale <= timedelta(0):
-        return 1.0
-    return round(float(0.5 ** (stale / HALF_LIFE)), 2)
-
-
-def _number(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def shown(offer: Offer) -> dict[str, Any]:
-    """The offer as the API prints it. Keys that a vendor does not tell are absent for ``cuda_version``, else null."""
-    body: dict[str, Any] = {
-        "id": offer.id,
-        "provider": offer.provider,
-        "provider_id": offer.provider_id,
-        "gpu_type": offer.gpu_type,
-        "gpu_count": offer.gpu_count,
-        "vram_gb": offer.vram_gb,
-        "price_per_hour": offer.price_per_hour,
-        "location": offer.location,
-        "reliability": _number(offer.reliability) or 0.0,
-        "available": offer.withdrawn_at is None,
-        "max_duration_hours": _number(offer.max_duration_hours) or 0,
-        "fetched_at": clock.iso(offer.fetched_at),
-        "gpu_vram_total_gb": offer.vram_gb * offer.gpu_count,
-        "gpu_name_raw": offer.gpu_name_raw,
-        "compute_capability": offer.compute_capability or None,
-        "cpu_cores": _number(offer.cpu_cores),
-        "ram_gb": _number(offer.ram_gb),
-        "disk_gb": _number(offer.disk_gb),
-        "storage_price_per_gb_month": offer.storage_price_per_gb_month,
-        "inet_down_mbps": _number(offer.inet_down_mbps),
-        "inet_up_mbps": _number(offer.inet_up_mbps),
-        "verified": offer.verified,
-        "datacenter": offer.datacenter,
-        "interruptible": offer.interruptible,
-        "min_bid_per_hour": offer.min_bid_per_hour,
-        "machine_id": offer.machine_id,
-    }
-    if offer.cuda_version is not None:
-        body["cuda_version"] = float(offer.cuda_version)
-    return body
-
-
-def _listed(offer: Offer) -> Listed:
-    return Listed(
-        id=offer.id,
-        provider=offer.provider,
-        gpu_key=offer.gpu_key,
-        location=offer.location.casefold(),
-        vram_gb=offer.vram_gb,
-        gpu_count=offer.gpu_count,
-        price=offer.price_per_hour,
-        reliability=_number(offer.reliability) or 0.0,
-        cuda=_number(offer.cuda_version),
-        fetched_at=offer.fetched_at,
-        shown=shown(offer),
-    )
+def _load(version: tuple[tuple[str, int], ...]) -> Snapshot:
+    rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw").order_by("price_per_hour", "id")
+    offers = tuple(listed(offer) for offer in rows)
+    return Snapshot(version=version, offers=offers, fetched=tuple(sorted({offer.fetched_at for offer in offers})))
 
 
 class _Holder:
@@ -117,20 +85,28 @@ class _Holder:
         self.lock = threading.Lock()
         self.snapshot: Snapshot | None = None
         self.checked = 0.0
+        self.asked = 0.0
         self.reload = False
+        self.watcher: threading.Thread | None = None
 
     def current(self) -> Snapshot:
-        if self.snapshot is not None and time.monotonic() - self.checked < CHECK_EVERY_SECONDS:
+        self.asked = time.monotonic()
+        watched = settings.INVENTORY_WATCH and self._watch()
+        patience = PATIENCE_SECONDS if watched else CHECK_EVERY_SECONDS
+        if self.snapshot is not None and not self.reload and self.asked - self.checked < patience:
             return self.snapshot
-        if not self.lock.acquire(blocking=self.snapshot is None):
+        return self.look()
+
+    def look(self) -> Snapshot:
+        """Load what is new. While another thread does, the old snapshot serves, unless it is known to be wrong."""
+        if not self.lock.acquire(blocking=self.snapshot is None or self.reload):
             assert self.snapshot is not None
             return self.snapshot
         try:
+            anew, self.reload = self.reload, False
             version = tuple(ProviderInventory.objects.order_by("provider").values_list("provider", "version"))
-            if self.snapshot is None or self.reload or self.snapshot.version != version:
-                self.reload = False
-                rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw").order_by("price_per_hour", "id")
-                self.snapshot = Snapshot(version=version, offers=tuple(_listed(offer) for offer in rows))
+            if self.snapshot is None or anew or self.snapshot.version != version:
+                self.snapshot = _load(version)
             self.checked = time.monotonic()
             return self.snapshot
         finally:
@@ -139,12 +115,32 @@ class _Holder:
     def forget(self) -> None:
         self.checked, self.reload = 0.0, True
 
+    def _watch(self) -> bool:
+        """Start the watcher unless it runs; whether it ran already."""
+        if self.watcher is not None and self.watcher.is_alive():
+            return True
+        self.watcher = threading.Thread(target=self._run, name="inventory-watcher", daemon=True)
+        self.watcher.start()
+        return False
+
+    def _run(self) -> None:
+        try:
+            while time.monotonic() - self.asked < IDLE_SECONDS and settings.INVENTORY_WATCH:
+                try:
+                    self.look()
+                except DatabaseError as error:
+                    log.warning("inventory not looked at: %s", error)
+                close_old_connections()
+                threading.Event().wait(CHECK_EVERY_SECONDS)
+        finally:
+            connections.close_all()
+
 
 _holder = _Holder()
 
 
 def current() -> Snapshot:
-    """The inventory as this process knows it, at most a second behind the database."""
+    """The inventory as this process knows it, at most about a second behind the database."""
     return _holder.current()
 
 

@@ -3,6 +3,5 @@ from django.urls import path
 from offers import views
 
 urlpatterns = [
-    path("inventory", views.InventoryView.as_view()),
     path("inventory/<str:offer_id>", views.OfferView.as_view()),
 ]

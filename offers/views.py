@@ -1,4 +1,4 @@
-"""GET /api/v1/inventory and one offer."""
+"""GET /api/v1/inventory/{id}. The list itself also knows templates, so it lives above: sessions_app/catalog_views."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from rest_framework.views import APIView
 
 from gpubroker.common.api import read_query
 from gpubroker.common.errors import ApiError, BadField
-from gpubroker.common.schema import ErrorSchema
+from gpubroker.common.schema import errors, example
 from offers import selectors
-from offers.serializers import InventoryParams, InventorySchema, OfferDetailSchema, QuoteParams
+from offers.models import Offer
+from offers.serializers import EXAMPLE_OFFER, OfferDetailSchema, QuoteParams
 
 
 def inventory_query(params: dict[str, object]) -> selectors.InventoryQuery:
@@ -22,27 +23,29 @@ def inventory_query(params: dict[str, object]) -> selectors.InventoryQuery:
     return selectors.InventoryQuery(**values, min_gpu_count=max(given) if given else None)  # type: ignore[arg-type]
 
 
-class InventoryView(APIView):
-    @extend_schema(
-        operation_id="list_offers", tags=["inventory"], parameters=[InventoryParams],
-        responses={200: InventorySchema, 400: ErrorSchema},
-    )  # fmt: skip
-    def get(self, request: Request) -> Response:
-        """List what can be rented now, cheapest first."""
-        return Response(selectors.search(inventory_query(read_query(InventoryParams, request.query_params))))
+def found(offer_id: str) -> Offer:
+    """The offer, or the 404 that names it."""
+    offer = selectors.one(offer_id)
+    if offer is None:
+        raise ApiError(404, f"offer {offer_id} not found", offer_id=offer_id)
+    return offer
 
 
 class OfferView(APIView):
     @extend_schema(
-        operation_id="get_offer", tags=["inventory"], parameters=[QuoteParams],
-        responses={200: OfferDetailSchema, 400: ErrorSchema, 404: ErrorSchema},
+        operation_id="get_offer", tags=["inventory"], summary="One offer", parameters=[QuoteParams],
+        responses={200: OfferDetailSchema, **errors(400, 404, _404="offer vastai-12345 not found")},
+        examples=[
+            example({**EXAMPLE_OFFER, "quote": {
+                "disk_gb": 200, "gpu_per_hour": 0.45, "storage_per_hour": 0.041667, "total_per_hour": 0.491667,
+            }}),
+        ],
     )  # fmt: skip
     def get(self, request: Request, offer_id: str) -> Response:
-        """One offer; with ``disk_gb`` also what an hour costs with that disk."""
+        """One offer as its provider last listed it; with `disk_gb` also a `quote`: what an hour costs with that disk.
+        404 as soon as the provider no longer lists it."""
         params = read_query(QuoteParams, request.query_params)
-        offer = selectors.one(offer_id)
-        if offer is None:
-            raise ApiError(404, f"offer {offer_id} not found", offer_id=offer_id)
+        offer = found(offer_id)
         answer = selectors.detail(offer)
         if "disk_gb" in params:
             if offer.disk_gb is not None and params["disk_gb"] > offer.disk_gb:

@@ -57,6 +57,14 @@ class OfferListing:
     listed_at: datetime
 
 
+class Access(enum.StrEnum):
+    """What a machine is launched with."""
+
+    SSH = "ssh"
+    #: The image's own entrypoint, and no SSH server.
+    ENTRYPOINT = "entrypoint"
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchOrder:
     """What to rent. ``label`` is unique per attempt and must be readable back (rule I1)."""
@@ -70,6 +78,8 @@ class LaunchOrder:
     onstart: str = ""
     args: tuple[str, ...] = ()
     template_id: str = ""
+    #: How the machine is to be reached; without a wish as its template says, and by SSH where there is none.
+    access: Access | None = None
     #: OpenSSH public keys the machine must accept. Providers that cannot take them at create
     #: get them through :meth:`Provider.attach_ssh_key` afterwards.
     ssh_public_keys: tuple[str, ...] = ()
@@ -231,3 +241,11 @@ class Provider(Protocol):
     def list_templates(self) -> Sequence[TemplateData]: ...
 
     def balance(self) -> Balance: ...
+
+
+@runtime_checkable
+class RemovesKeys(Protocol):
+    """A provider that can also take a key off a machine."""
+
+    def remove_ssh_key(self, instance_id: str, public_key: str) -> bool:
+        """``False``: the machine did not have it. Comments do not count."""

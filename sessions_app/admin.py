@@ -3,7 +3,15 @@ from __future__ import annotations
 from django.contrib import admin
 
 from gpubroker.common.admin import ReadOnlyAdmin, ReadOnlyInline
-from sessions_app.models import Event, ProviderWatch, Rental, SeenOrphan, Session
+from sessions_app.models import (
+    Event,
+    HeartbeatSample,
+    IdempotencyRecord,
+    ProviderWatch,
+    Rental,
+    SeenOrphan,
+    Session,
+)
 
 
 class EventInline(ReadOnlyInline):
@@ -30,6 +38,8 @@ class SessionAdmin(ReadOnlyAdmin):
     search_fields = ("id", "consumer__name", "offer_id")
     ordering = ("-created_at",)
     inlines = (RentalInline, EventInline)
+    #: Sealed or not, a token is nobody's reading.
+    exclude = ("agent_token_hash", "agent_token_sealed")
 
 
 @admin.register(Rental)
@@ -51,6 +61,23 @@ class EventAdmin(ReadOnlyAdmin):
     list_filter = ("kind", "to_state")
     list_select_related = ("session",)
     search_fields = ("session__id", "reason")
+    ordering = ("-id",)
+
+
+@admin.register(IdempotencyRecord)
+class IdempotencyRecordAdmin(ReadOnlyAdmin):
+    list_display = ("scope", "key", "session", "status_code", "created_at", "expires_at")
+    list_select_related = ("session",)
+    search_fields = ("scope", "key", "session__id")
+    ordering = ("-id",)
+    exclude = ("answer_sealed", "secret_sealed")
+
+
+@admin.register(HeartbeatSample)
+class HeartbeatSampleAdmin(ReadOnlyAdmin):
+    list_display = ("at", "session", "gpu_utilization", "memory_used_mb", "ssh_connections")
+    list_select_related = ("session",)
+    search_fields = ("session__id",)
     ordering = ("-id",)
 
 

@@ -13,11 +13,12 @@ from rest_framework.views import APIView
 from billing import selectors as billing
 from billing.models import MeterSegment
 from billing.serializers import CostParams, CostSchema, SummaryParams
-from gpubroker.common import clock
+from gpubroker.common import clock, principal
 from gpubroker.common.api import read_query
 from gpubroker.common.errors import BadField
 from gpubroker.common.money import as_number
-from gpubroker.common.schema import ErrorSchema
+from gpubroker.common.schema import errors, example
+from sessions_app import documented
 from sessions_app.services import found
 
 
@@ -37,17 +38,23 @@ def asked_period(params: dict[str, Any]) -> billing.Period:
 
 class CostsView(APIView):
     @extend_schema(
-        operation_id="get_costs", tags=["costs"], parameters=[CostParams],
-        responses={200: CostSchema, 400: ErrorSchema, 404: ErrorSchema},
+        operation_id="get_costs", tags=["costs"], summary="What a session or a period cost", parameters=[CostParams],
+        responses={200: CostSchema, **errors(400, 404, _404=f"session {documented.SESSION_ID} not found")},
+        examples=[
+            example(documented.COSTS, name="A period"),
+            example(documented.COST_OF_SESSION, name="One session"),
+        ],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """What one session, or a period, cost. A running session counts up to now."""
+        """With `session_id` that session's cost, else a summary. A running session counts up to now. Dollars."""
         params = read_query(CostParams, request.query_params)
+        who = principal.of(request)
+        consumer = who.narrowed(params.get("consumer_id"))
         session_id = params.get("session_id")
         if session_id is None:
-            costs = billing.of_period(asked_period(params), clock.now(), params.get("consumer_id"))
-            return Response({"consumer_id": params.get("consumer_id", ""), **costs.shown()})
-        session = found(session_id)
+            costs = billing.of_period(asked_period(params), clock.now(), consumer)
+            return Response({"consumer_id": consumer or "", **costs.shown()})
+        session = found(session_id, who)
         costs = billing.of_session(session.id, clock.now())
         return Response(
             {
@@ -63,12 +70,13 @@ class CostsView(APIView):
 
 class CostSummaryView(APIView):
     @extend_schema(
-        operation_id="get_cost_summary", tags=["costs"], parameters=[SummaryParams],
-        responses={200: CostSchema, 400: ErrorSchema},
+        operation_id="get_cost_summary", tags=["costs"], summary="What this month cost", parameters=[SummaryParams],
+        responses={200: CostSchema, **errors(400)}, examples=[example(documented.COSTS)],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """This month's costs, UTC."""
-        consumer = read_query(SummaryParams, request.query_params).get("consumer_id")
+        """The current month, UTC."""
+        asked = read_query(SummaryParams, request.query_params).get("consumer_id")
+        consumer = principal.of(request).narrowed(asked)
         now = clock.now()
         costs = billing.of_period(billing.month_of(now), now, consumer)
         return Response({"consumer_id": consumer or "", **costs.shown()})

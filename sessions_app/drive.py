@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from gpubroker.common import clock
 from gpubroker.common.models import Pulse
-from sessions_app import boot, launch, nudge, reap, sweep
+from sessions_app import boot, idempotency, launch, nudge, reap, sweep
 from sessions_app.ending import end_session, finish_session
 from sessions_app.models import ProviderWatch, Rental, Session
 from sessions_app.states import ENDABLE, Debt, EndReason, Status
@@ -18,6 +18,9 @@ BATCH = 200
 SESSION_LEASE = timedelta(seconds=30)
 RENTAL_LEASE = timedelta(seconds=45)
 PULSE = "tick"
+#: What was kept long enough is erased this often.
+PURGE = "purge"
+PURGE_EVERY = timedelta(seconds=30)
 #: The scheduler counts as running while its last tick is younger than this.
 PULSE_FRESH = timedelta(seconds=15)
 
@@ -32,6 +35,7 @@ def tick() -> int:
     for name in listings:
         nudge.sweep(name)
     _beat()
+    _purge()
     return len(sessions) + len(rentals) + len(listings)
 
 
@@ -39,6 +43,15 @@ def _beat() -> None:
     now = clock.now()
     if not Pulse.objects.filter(name=PULSE).update(at=now):
         Pulse.objects.bulk_create([Pulse(name=PULSE, at=now)], ignore_conflicts=True)
+
+
+def _purge() -> None:
+    """Now and then, in whichever process comes first."""
+    now = clock.now()
+    if not Pulse.objects.filter(name=PURGE).exists():
+        Pulse.objects.bulk_create([Pulse(name=PURGE, at=now)], ignore_conflicts=True)
+    elif Pulse.objects.filter(name=PURGE, at__lte=now - PURGE_EVERY).update(at=now):
+        idempotency.purge()
 
 
 def _claim_sessions() -> list[str]:
@@ -75,15 +88,24 @@ def drive_session(session_id: str) -> None:
     now = clock.now()
     if session.status == Status.STOPPING:
         finish_session(session.id)  # a safety net: whoever closes the rental has done it
-    elif now >= session.expires_at:
-        end_session(session.id, EndReason.EXPIRED)
-    elif now >= session.hard_max_at:
-        end_session(session.id, EndReason.HARD_MAX)
+    elif now >= min(session.expires_at, session.hard_max_at):
+        _end_if_due(session.id)
     elif session.status == Status.PROVISIONING:
         boot.step(session)
     else:
         due = min(session.expires_at, session.hard_max_at)
         Session.objects.filter(id=session.id, status=session.status).update(next_check_at=due)
+
+
+def _end_if_due(session_id: str) -> None:
+    """Its time is up, unless it was extended since we looked: decided with the row locked, so one of the two wins."""
+    with transaction.atomic():
+        session = Session.objects.select_for_update(no_key=True).get(id=session_id)
+        now = clock.now()
+        if now >= session.expires_at:
+            end_session(session_id, EndReason.EXPIRED)
+        elif now >= session.hard_max_at:
+            end_session(session_id, EndReason.HARD_MAX)
 
 
 def drive_rental(rental_id: uuid.UUID) -> None:

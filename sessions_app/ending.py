@@ -86,7 +86,7 @@ def finish_session(session_id: str) -> bool:
         to = Status.FAILED if session.end_reason in FAILURES else Status.STOPPED
         moved = transition(
             session_id, {Status.STOPPING}, to, reason=session.end_message or EndReason(session.end_reason).label,
-            ended_at=clock.now(), next_check_at=None,
+            ended_at=clock.now(), next_check_at=None, agent_token_hash="", agent_token_sealed="",
         )  # fmt: skip
         if moved:
             counters.increment("gpu_sessions_ended_total", provider=session.provider, reason=session.end_reason)

@@ -8,14 +8,14 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import transaction
 
-from gpubroker.common import clock
+from gpubroker.common import clock, crypto
 from gpubroker.common import providers as configured
 from gpubroker.common.errors import ApiError
 from gpubroker.common.money import storage_per_hour
 from offers import services as offers
 from providers import errors
-from providers.base import Created, Instance, LaunchOrder
-from sessions_app import meter, nudge
+from providers.base import Access, Created, Instance, LaunchOrder
+from sessions_app import heartbeat, meter, nudge
 from sessions_app.ending import close_rental, end_session, owe_destruction
 from sessions_app.models import ProviderWatch, Rental, Session
 from sessions_app.states import Debt, EndReason, Status
@@ -39,15 +39,22 @@ REFUSALS: dict[type[errors.ProviderError], EndReason] = {
 
 
 def order_for(session: Session, rental: Rental) -> LaunchOrder:
+    """What to send, again and again the same. The agent's token goes along as long as it is kept for that."""
     options = session.launch_options
+    environment = {heartbeat.SESSION_VARIABLE: session.id}
+    if session.agent_token_sealed:
+        environment[heartbeat.TOKEN_VARIABLE] = crypto.unseal(session.agent_token_sealed)
     return LaunchOrder(
         offer_id=rental.offer_provider_id,
         label=rental.label,
         image=session.docker_image,
         disk_gb=session.disk_gb,
+        env=environment,
         ports=tuple(options.get("exposed_ports", ())),
         onstart=options.get("on_start_cmd", ""),
+        args=tuple(options.get("args", ())),
         template_id=session.template_hash_id,
+        access=Access(options["access"]) if "access" in options else None,
         ssh_public_keys=(session.ssh_public_key, rental.broker_public_key),
     )
 
@@ -121,7 +128,7 @@ def fail_create(rental: Rental, reason: EndReason, message: str, answer: str = "
         transition(
             str(rental.session_id), {Status.PENDING}, Status.FAILED, reason=message,
             details={"end_reason": reason.value}, end_reason=reason, end_message=message[:300],
-            ended_at=clock.now(), next_check_at=None,
+            ended_at=clock.now(), next_check_at=None, agent_token_hash="", agent_token_sealed="",
         )  # fmt: skip
     log.warning("session %s failed to launch: %s %s", rental.session_id, reason.value, message)
 
@@ -140,6 +147,8 @@ def apply_created(rental: Rental, created: Created) -> None:
             log.error("late answer for %s: machine %s is left to the sweep", rental.label, created.instance_id)
             wake_sweep(rental.provider)
             return
+        # Sent, and not needed again: only the machine knows it now.
+        Session.objects.filter(id=session.id).update(agent_token_sealed="")
         _start_meter(session, rental)
         if session.status != Status.PENDING:
             owe_destruction(rental, {Debt.LIVE})

@@ -42,10 +42,16 @@ class Session(models.Model):
     launch_options = models.JSONField(default=dict)
     #: The consumer's public key; the private half is never stored.
     ssh_public_key = models.TextField()
+    #: SHA-256 of the token in the machine's environment; empty once the session is over.
+    agent_token_hash = models.CharField(max_length=64, blank=True)
+    #: The token itself, sealed, for as long as a launch may still have to send it.
+    agent_token_sealed = models.TextField(blank=True)
 
     ssh_host = models.CharField(max_length=255, blank=True)
     ssh_port = models.PositiveIntegerField(null=True)
     ssh_user = models.CharField(max_length=64, blank=True)
+    #: Where the first exposed port answers from outside; empty until the provider's port map shows it.
+    api_endpoint = models.CharField(max_length=300, blank=True)
 
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
@@ -113,6 +119,8 @@ class Rental(models.Model):
     phase = models.CharField(max_length=16, blank=True)
     status_message = models.CharField(max_length=300, blank=True)
     ssh_endpoints = models.JSONField(default=list)
+    #: Port inside (as text) -> [host, port outside].
+    ports = models.JSONField(default=dict)
     last_seen_at = models.DateTimeField(null=True)
     gpu_from = models.DateTimeField(null=True, help_text="When the GPU's bill began")
     #: The rates that the meter runs at; null: not running.
@@ -191,6 +199,57 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.from_state}>{self.to_state}"
+
+
+class HeartbeatSample(models.Model):
+    """What the agent on a machine told of itself; the newest few per session are kept."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="heartbeats")
+    at = models.DateTimeField()
+    gpu_utilization = models.FloatField(help_text="Percent")
+    memory_used_mb = models.PositiveBigIntegerField()
+    ssh_connections = models.PositiveIntegerField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["session", "id"], name="heartbeat_of_session")]
+
+    def __str__(self) -> str:
+        return f"{self.session_id} {self.gpu_utilization:.0f} %"
+
+
+class IdempotencyRecord(models.Model):
+    """One ``Idempotency-Key`` and the answer it has; without ``status_code`` its request is still being answered."""
+
+    #: Whose key it is: the principal's actor.
+    scope = models.CharField(max_length=160)
+    key = models.CharField(max_length=255)
+    #: SHA-256 of method, path and body.
+    fingerprint = models.CharField(max_length=64)
+    session = models.ForeignKey(Session, on_delete=models.PROTECT, null=True, related_name="+")
+    status_code = models.PositiveSmallIntegerField(null=True)
+    answer_sealed = models.TextField(blank=True)
+    #: The private half of a key pair that was made for this request, for a short while.
+    secret_sealed = models.TextField(blank=True)
+    secret_until = models.DateTimeField(null=True)
+    had_secret = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    #: Until then whoever answers may be alive; afterwards somebody else may take over.
+    lease_until = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["scope", "key"], name="idempotency_key_once"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["expires_at"], name="idempotency_expired"),
+            models.Index(
+                fields=["secret_until"], name="idempotency_secret", condition=models.Q(secret_until__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.key}"
 
 
 class ProviderWatch(models.Model):

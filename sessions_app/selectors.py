@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from gpubroker.common import clock
 from gpubroker.common.money import as_number
-from sessions_app.models import Session
+from sessions_app.models import Event, Session
 from sessions_app.states import FINAL, Status
 
 
@@ -38,6 +38,8 @@ def shown(session: Session) -> dict[str, Any]:
         "end_message": session.end_message,
         "ended_at": clock.iso(session.ended_at),
     }
+    if session.api_endpoint:
+        body["api_endpoint"] = session.api_endpoint
     if session.template_hash_id:
         body["template_hash_id"] = session.template_hash_id
     if session.docker_image:
@@ -55,6 +57,24 @@ def matching(consumer_id: str | None, status: str | None, provider: str | None) 
     if provider is not None:
         sessions = sessions.filter(provider=provider)
     return sessions
+
+
+def timeline(session_id: str) -> QuerySet[Event]:
+    """Oldest first."""
+    return Event.objects.filter(session_id=session_id).order_by("id")
+
+
+def event_shown(event: Event) -> dict[str, Any]:
+    """``details`` are written by us, fact by fact, and hold no secret."""
+    return {
+        "at": clock.iso(event.at),
+        "kind": event.kind,
+        "from": event.from_state,
+        "to": event.to_state,
+        "reason": event.reason,
+        "actor": event.actor,
+        "details": event.details,
+    }
 
 
 def left_pending(session_id: str) -> Session | None:

@@ -7,10 +7,37 @@ from typing import Any
 from rest_framework import serializers
 
 from gpubroker.common import sshkeys
-from gpubroker.common.api import PageQuery, ProviderField, StrictCharField, StrictIntegerField
+from gpubroker.common.api import FiniteFloatField, PageQuery, ProviderField, StrictCharField, StrictIntegerField
+from gpubroker.common.schema import ErrorSchema
 from sessions_app.states import Status
 
 WORKLOADS = ("llm", "training", "batch", "llm_vllm", "llm_tgi", "interactive", "inference", "ssh", "benchmark")
+
+
+class PublicKeyField(StrictCharField):
+    """One OpenSSH public key line; empty: none given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        limit = sshkeys.MAX_PUBLIC_KEY_LENGTH
+        super().__init__(required=False, max_length=limit, default="", allow_blank=True, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        value = super().to_internal_value(data)
+        if not value.strip():
+            return ""
+        try:
+            return sshkeys.checked_public_key(value)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
+
+
+class StrictFloatField(FiniteFloatField):
+    """A number in JSON: neither a boolean nor a string."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if not isinstance(data, int | float):
+            raise serializers.ValidationError("must be a number")
+        return super().to_internal_value(data)
 
 
 class CreateBody(serializers.Serializer[Any]):
@@ -30,21 +57,10 @@ class CreateBody(serializers.Serializer[Any]):
     on_start_cmd = StrictCharField(required=False, max_length=3500, allow_blank=True)
     disk_gb = StrictIntegerField(required=False, min_value=8, max_value=16_000, help_text="Default 50")
     template_hash_id = StrictCharField(required=False, max_length=64, default="", allow_blank=True)
-    ssh_public_key = StrictCharField(
-        required=False, max_length=sshkeys.MAX_PUBLIC_KEY_LENGTH, default="", allow_blank=True,
-        help_text="Your own OpenSSH public key; then no private key is made",
-    )  # fmt: skip
+    ssh_public_key = PublicKeyField(help_text="Your own OpenSSH public key; then no private key is made")
     ssh_key_type = serializers.ChoiceField(required=False, choices=sshkeys.KEY_TYPES, default="rsa")
 
     OPTIONS = ("model_id", "quantization", "exposed_ports", "on_start_cmd")
-
-    def validate_ssh_public_key(self, value: str) -> str:
-        if not value.strip():
-            return ""
-        try:
-            return sshkeys.checked_public_key(value)
-        except ValueError as error:
-            raise serializers.ValidationError(str(error)) from None
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         options = {name: attrs.pop(name) for name in self.OPTIONS if attrs.get(name)}
@@ -84,11 +100,13 @@ class SessionSchema(serializers.Serializer[Any]):
     ended_at = serializers.DateTimeField(allow_null=True)
     template_hash_id = serializers.CharField(required=False)
     docker_image = serializers.CharField(required=False)
+    api_endpoint = serializers.CharField(required=False, help_text="The first exposed port, once it is mapped")
 
 
 class CreatedSchema(serializers.Serializer[Any]):
     session = SessionSchema()
     ssh_private_key = serializers.CharField(required=False, help_text="Shown once; absent with ssh_public_key")
+    note = serializers.CharField(required=False, help_text="On a replay: the private key is no longer kept")
 
 
 class SessionListSchema(serializers.Serializer[Any]):
@@ -97,18 +115,142 @@ class SessionListSchema(serializers.Serializer[Any]):
     total = serializers.IntegerField(help_text="Sessions that match")
 
 
+class ExtendBody(serializers.Serializer[Any]):
+    additional_hours = StrictIntegerField(min_value=1, max_value=12)
+
+
+class ExtendedSchema(serializers.Serializer[Any]):
+    message = serializers.CharField()
+    session_id = serializers.CharField()
+    new_expires_at = serializers.DateTimeField()
+
+
+class TooLongSchema(ErrorSchema):
+    latest_expires_at = serializers.DateTimeField(required=False, help_text="Where the new end was too late")
+
+
+class DiagnosticsSchema(serializers.Serializer[Any]):
+    session_id = serializers.CharField()
+    status = serializers.ChoiceField(choices=Status.choices)
+    provider = serializers.CharField()
+    gpu_type = serializers.CharField()
+    gpu_count = serializers.IntegerField()
+    ssh_host = serializers.CharField(allow_blank=True, help_text="Empty with launch_mode entrypoint")
+    ssh_port = serializers.IntegerField()
+    ssh_user = serializers.CharField()
+    launch_mode = serializers.CharField()
+    api_endpoint = serializers.CharField(help_text="The first exposed port from outside; empty without one")
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    uptime = serializers.CharField(help_text="Since created_at: '1h 30m', '30m', or '45s' under a minute; rounded down")
+    uptime_seconds = serializers.IntegerField()
+    time_to_expiry = serializers.CharField(help_text="In the same form")
+    time_to_expiry_seconds = serializers.IntegerField()
+    ssh_available = serializers.BooleanField()
+    host_key = serializers.CharField(help_text="Fingerprint of the pinned SSH host key; empty without SSH")
+    note = serializers.CharField()
+
+
+class EventSchema(serializers.Serializer[Any]):
+    at = serializers.DateTimeField()
+    kind = serializers.CharField(help_text="'session' and 'rental' are changes of state")
+    # "from" is a word of Python's, hence the override below.
+    to = serializers.CharField(allow_blank=True)
+    reason = serializers.CharField(allow_blank=True)
+    actor = serializers.CharField()
+    details = serializers.DictField(help_text="Facts, such as the proof that closed a rental")
+
+    def get_fields(self) -> dict[str, Any]:
+        own = super().get_fields()
+        before = serializers.CharField(allow_blank=True)
+        return {"at": own.pop("at"), "kind": own.pop("kind"), "from": before, **own}
+
+
+class EventListSchema(serializers.Serializer[Any]):
+    session_id = serializers.CharField()
+    events = EventSchema(many=True)
+    count = serializers.IntegerField()
+    total = serializers.IntegerField()
+
+
+class HeartbeatBody(serializers.Serializer[Any]):
+    agent_token = StrictCharField(max_length=200, trim_whitespace=False, help_text="GPUBROKER_AGENT_TOKEN")
+    gpu_utilization = StrictFloatField(min_value=0, max_value=100, help_text="Percent")
+    memory_used_mb = StrictIntegerField(min_value=0, max_value=2**40)
+    ssh_connections = StrictIntegerField(min_value=0, max_value=1_000_000)
+
+
+class HeartbeatSchema(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=Status.choices)
+    expires_at = serializers.DateTimeField()
+
+
+class RekeyBody(serializers.Serializer[Any]):
+    ssh_public_key = PublicKeyField(help_text="Your own OpenSSH public key; without one a pair is made")
+    ssh_key_type = serializers.ChoiceField(required=False, choices=sshkeys.KEY_TYPES, default="rsa")
+
+
+class RekeyedSchema(serializers.Serializer[Any]):
+    message = serializers.CharField()
+    session_id = serializers.CharField()
+    key_fingerprint = serializers.CharField()
+    verified = serializers.BooleanField(help_text="A login with the new key was seen; only tried where we made it")
+    old_key_removed = serializers.BooleanField()
+    ssh_private_key = serializers.CharField(required=False, help_text="Shown once; absent with ssh_public_key")
+    note = serializers.CharField(required=False)
+
+
+class PricesSchema(serializers.Serializer[Any]):
+    gpu = serializers.FloatField()
+    disk = serializers.FloatField()
+    total = serializers.FloatField()
+
+
+class DiskEstimateSchema(serializers.Serializer[Any]):
+    weights_gb = serializers.FloatField()
+    image_gb = serializers.FloatField()
+    overhead_gb = serializers.FloatField()
+    required_gb = serializers.IntegerField()
+    computed_as = serializers.CharField()
+
+
+class EstimateSchema(serializers.Serializer[Any]):
+    consumer_id = serializers.CharField()
+    offer_id = serializers.CharField()
+    provider = serializers.CharField()
+    gpu_type = serializers.CharField()
+    gpu_count = serializers.IntegerField()
+    reservation_hours = serializers.IntegerField()
+    disk_gb = serializers.IntegerField()
+    currency = serializers.CharField()
+    per_hour = PricesSchema()
+    total = PricesSchema(help_text="For the hours asked")
+    disk_estimate = DiskEstimateSchema(allow_null=True, help_text="Null where the model is unknown")
+
+
 class MessageSchema(serializers.Serializer[Any]):
     message = serializers.CharField()
     session_id = serializers.CharField()
     status = serializers.CharField(required=False)
 
 
-class StaleInventorySchema(serializers.Serializer[Any]):
-    error = serializers.CharField()
-    error_type = serializers.CharField()
-    offer_id = serializers.CharField()
-    provider = serializers.CharField()
-    retry_suggested = serializers.BooleanField()
-    message = serializers.CharField()
-    session_id = serializers.CharField()
-    request_id = serializers.CharField()
+class LaunchErrorSchema(ErrorSchema):
+    """The launch failed at the provider; ``error_type`` is ``stale_inventory`` when the offer was gone."""
+
+    offer_id = serializers.CharField(required=False)
+    provider = serializers.CharField(required=False)
+    retry_suggested = serializers.BooleanField(required=False)
+    message = serializers.CharField(required=False)
+    session_id = serializers.CharField(required=False)
+
+
+class InsufficientDiskSchema(ErrorSchema):
+    """A field that does not fit. With ``error_type: insufficient_disk`` the breakdown of what the model needs."""
+
+    weights_gb = serializers.FloatField(required=False)
+    image_gb = serializers.FloatField(required=False)
+    overhead_gb = serializers.FloatField(required=False)
+    required_gb = serializers.IntegerField(required=False)
+    requested_gb = serializers.IntegerField(required=False, allow_null=True, help_text="Null: none was asked for")
+    available_gb = serializers.IntegerField(required=False, allow_null=True, help_text="The offer's")
+    computed_as = serializers.CharField(required=False)

@@ -4,96 +4,65 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from billing import services as billing
 from gpubroker.common import clock, crypto, ids, sshkeys
-from gpubroker.common import providers as configured
 from gpubroker.common.deployment import deployment_id
-from gpubroker.common.errors import ApiError, BadField
-from offers import selectors as offers
+from gpubroker.common.errors import ApiError
+from gpubroker.common.principal import OPEN, Principal
 from offers.models import Offer
 from providers.labels import make_label
-from sessions_app import nudge
+from sessions_app import heartbeat, idempotency, nudge
 from sessions_app.ending import end_session
-from sessions_app.models import Rental, Session
+from sessions_app.launch_modes import ENTRYPOINT
+from sessions_app.models import IdempotencyRecord, Rental, Session
+from sessions_app.planning import Plan, Wish, plan
 from sessions_app.states import ENDABLE, FINAL, LIVE, EndReason, Status
 from sessions_app.transitions import record
-
-DEFAULT_DISK_GB = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A validated create request."""
-
-    consumer_id: str
-    offer_id: str
-    workload_type: str
-    reservation_hours: int
-    idle_threshold_minutes: int = 0
-    storage_policy: str = "destroy"
-    launch_mode: str = "ssh"
-    docker_image: str = ""
-    template_hash_id: str = ""
-    disk_gb: int | None = None
-    ssh_public_key: str = ""
-    ssh_key_type: str = "rsa"
-    launch_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
     session: Session
-    #: Empty when the consumer brought its own key. Shown once, never stored.
+    #: Empty when the consumer brought its own key. Shown once, never stored in clear.
     private_key: str = field(default="", repr=False)
+    #: The request's ``Idempotency-Key``, when it came with one.
+    record: IdempotencyRecord | None = None
 
 
-def create_session(wish: Wish) -> NewSession:
-    """Write down session, first rental and event in one transaction; the create call follows from the worker.
+def create_session(
+    wish: Wish, actor: str, key: idempotency.Asked | None = None, lease: timedelta = idempotency.LEASE
+) -> NewSession:
+    """Write down session, first rental, event and the request's key in one transaction; the create call follows from
+    the worker.
 
-    Refused, with nothing written: unknown offer (404), a field that does not fit the offer (400), the same
+    Refused, with nothing written: unknown offer or template (404), a field that does not fit the offer (400), the same
     consumer's active session on this offer (409), a reservation beyond the hard maximum (400).
     """
-    offer = offers.one(wish.offer_id)
-    if offer is None:
-        raise ApiError(404, f"offer {wish.offer_id} not found", offer_id=wish.offer_id)
-    configured.get(offer.provider)
-    disk_gb = _checked(wish, offer)
+    planned = plan(wish)
     _refuse_second(wish)
     public_key, private_key = wish.ssh_public_key, ""
     session_id = ids.new_session_id()
     if not public_key:
         pair = sshkeys.generate(wish.ssh_key_type, comment=session_id)
         public_key, private_key = pair.public, pair.private
+    if wish.launch_mode == ENTRYPOINT:
+        private_key = ""  # there is no SSH server that would take it
     try:
         with transaction.atomic():
-            session = _write_down(session_id, wish, offer, disk_gb, public_key)
-            rental = _first_rental(session, offer)
+            kept = idempotency.begin(key, lease) if key is not None else None
+            session = _write_down(session_id, wish, planned, public_key, actor)
+            rental = _first_rental(session, planned.offer)
+            if kept is not None:
+                idempotency.bind(kept, session.id, private_key)
             nudge.rental(rental.id)
     except IntegrityError:
         _refuse_second(wish)
         raise
-    return NewSession(session, private_key)
-
-
-def _checked(wish: Wish, offer: Offer) -> int:
-    """The disk to ask for; raises for what this offer or this broker cannot do."""
-    if wish.reservation_hours > settings.HARD_MAX_HOURS:
-        raise BadField("reservation_hours", f"at most {settings.HARD_MAX_HOURS} here, got {wish.reservation_hours}")
-    if wish.storage_policy == "preserve":
-        raise BadField("storage_policy", "preserve is not available on this broker yet; use destroy")
-    if wish.launch_mode == "entrypoint":
-        raise BadField("launch_mode", "entrypoint is not available on this broker yet; use ssh")
-    most = int(offer.disk_gb) if offer.disk_gb is not None else None
-    if wish.disk_gb is None:
-        return DEFAULT_DISK_GB if most is None else min(DEFAULT_DISK_GB, most)
-    if most is not None and wish.disk_gb > most:
-        raise BadField("disk_gb", f"this offer has at most {most} GB, got {wish.disk_gb}")
-    return wish.disk_gb
+    return NewSession(session, private_key, kept)
 
 
 def _refuse_second(wish: Wish) -> None:
@@ -107,8 +76,9 @@ def _refuse_second(wish: Wish) -> None:
         )  # fmt: skip
 
 
-def _write_down(session_id: str, wish: Wish, offer: Offer, disk_gb: int, public_key: str) -> Session:
-    now = clock.now()
+def _write_down(session_id: str, wish: Wish, planned: Plan, public_key: str, actor: str) -> Session:
+    now, offer = clock.now(), planned.offer
+    token = heartbeat.new_token()
     expires_at = now + timedelta(hours=wish.reservation_hours)
     session = Session.objects.create(
         id=session_id,
@@ -125,11 +95,13 @@ def _write_down(session_id: str, wish: Wish, offer: Offer, disk_gb: int, public_
         idle_threshold_minutes=wish.idle_threshold_minutes,
         storage_policy=wish.storage_policy,
         launch_mode=wish.launch_mode,
-        docker_image=wish.docker_image,
+        docker_image=planned.docker_image,
         template_hash_id=wish.template_hash_id,
-        launch_options=wish.launch_options,
-        disk_gb=disk_gb,
+        launch_options=planned.launch_options,
+        disk_gb=planned.disk_gb,
         ssh_public_key=public_key,
+        agent_token_hash=heartbeat.hashed(token),
+        agent_token_sealed=crypto.seal(token),
         created_at=now,
         expires_at=expires_at,
         hard_max_at=now + timedelta(hours=settings.HARD_MAX_HOURS),
@@ -137,7 +109,7 @@ def _write_down(session_id: str, wish: Wish, offer: Offer, disk_gb: int, public_
     )
     record(
         "session", session_id=session.id, to_state=Status.PENDING, reason="created",
-        actor=f"consumer:{wish.consumer_id}",
+        actor=actor,
         details={"offer_id": offer.id, "price_per_hour": str(offer.price_per_hour)},
     )  # fmt: skip
     return session
@@ -161,22 +133,23 @@ def _first_rental(session: Session, offer: Offer) -> Rental:
     )
 
 
-def found(session_id: str) -> Session:
+def found(session_id: str, principal: Principal = OPEN) -> Session:
+    """The session; one that the principal may not see is as unknown as one that never was."""
     session = Session.objects.select_related("consumer").filter(id=session_id).first()
-    if session is None:
+    if session is None or not principal.may_see(session.consumer.name):
         raise ApiError(404, f"session {session_id} not found", session_id=session_id)
     return session
 
 
-def done(session_id: str, actor: str) -> None:
+def done(session_id: str, principal: Principal = OPEN) -> None:
     """The consumer's work is complete. Again while stopping: the same answer. 409 once it is over."""
-    session = found(session_id)
+    session = found(session_id, principal)
     if session.status in FINAL:
         raise ApiError(409, f"session {session_id} is already {session.status}", session_id=session_id)
-    end_session(session_id, EndReason.DONE, actor=actor)
+    end_session(session_id, EndReason.DONE, actor=principal.actor)
 
 
-def destroy(session_id: str, actor: str) -> None:
+def destroy(session_id: str, principal: Principal = OPEN) -> None:
     """Force the end; on a session that is ending or over it changes nothing."""
-    if found(session_id).status in ENDABLE:
-        end_session(session_id, EndReason.DELETED, actor=actor)
+    if found(session_id, principal).status in ENDABLE:
+        end_session(session_id, EndReason.DELETED, actor=principal.actor)

@@ -23,6 +23,7 @@ from providers.labels import parse_label
 from sessions_app import boot, meter, nudge
 from sessions_app.ending import close_rental, end_session, owe_destruction
 from sessions_app.launch import adopt
+from sessions_app.launch_modes import SSH
 from sessions_app.models import ProviderWatch, Rental, SeenOrphan, Session
 from sessions_app.states import OPEN, Debt, EndReason, Status
 from sessions_app.transitions import record
@@ -141,21 +142,25 @@ def _note(rental: Rental, instance: Instance, listed_at: datetime) -> None:
     """What the provider says of one machine; written only when it differs from what we have."""
     endpoints = [{"host": e.host, "port": e.port, "user": e.user, "kind": e.kind} for e in instance.ssh_endpoints]
     message = instance.status_message[:300]
-    changed = (rental.phase, rental.status_message, rental.ssh_endpoints) != (instance.phase, message, endpoints)
+    ports: dict[str, list[str | int]] = {str(inside): [*outside] for inside, outside in instance.ports.items()}
+    known = (rental.phase, rental.status_message, rental.ssh_endpoints, rental.ports)
+    changed = known != (instance.phase, message, endpoints, ports)
     ends = rental.state == Debt.LIVE and _lost(rental, instance)
     if rental.state != Debt.LIVE or not (changed or ends):
         return
     had_address = bool(rental.ssh_endpoints)
     rental.phase, rental.status_message, rental.ssh_endpoints = instance.phase, message, endpoints
-    rental.verify_from = rental.verify_from or (listed_at if endpoints else None)
+    rental.ports = ports
+    rental.verify_from = rental.verify_from or (listed_at if endpoints or ports else None)
     rental.machine_id = instance.machine_id or rental.machine_id
     with transaction.atomic():
         session = Session.objects.select_for_update(no_key=True).filter(id=rental.session_id).first()
-        rental.save(update_fields=["phase", "status_message", "ssh_endpoints", "verify_from", "machine_id"])
+        rental.save(update_fields=["phase", "status_message", "ssh_endpoints", "ports", "verify_from", "machine_id"])
         if session is None:
             return
-        if session.status == Status.PROVISIONING and (endpoints or instance.phase == Phase.FAILED):
-            if endpoints and not had_address:
+        boot.note_endpoint(session, rental)
+        if session.status == Status.PROVISIONING and (endpoints or ports or instance.phase == Phase.FAILED):
+            if endpoints and not had_address and session.launch_mode == SSH:
                 boot.note_address(session, rental)
             Session.objects.filter(id=session.id, status=Status.PROVISIONING).update(next_check_at=clock.now())
             nudge.session(session.id)

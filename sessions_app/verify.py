@@ -74,7 +74,8 @@ def verify(endpoints: Sequence[Endpoint], private_key: str, promise: Promise, pi
 
 
 def _load(private_key: str) -> paramiko.PKey:
-    return paramiko.Ed25519Key.from_private_key(io.StringIO(private_key))
+    kind = paramiko.RSAKey if "RSA PRIVATE KEY" in private_key else paramiko.Ed25519Key
+    return kind.from_private_key(io.StringIO(private_key))
 
 
 def _verify_one(endpoint: Endpoint, private_key: str, promise: Promise, pinned: str) -> Verified:

@@ -1,8 +1,6 @@
-"""Sessions over HTTP: parse, one service or selector call, answer."""
+"""Sessions over HTTP: parse, one service or selector call, answer. What happens to one later: :mod:`life_views`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
@@ -10,108 +8,124 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from gpubroker.common import principal
 from gpubroker.common.api import read_body, read_query, wait_budget, wait_until
-from gpubroker.common.errors import ApiError
-from gpubroker.common.schema import ErrorSchema
-from offers import snapshot
-from sessions_app import selectors, services
-from sessions_app.models import Session
+from gpubroker.common.schema import PREFER, errors, example, request_example
+from sessions_app import creation, documented, idempotency, selectors, services
+from sessions_app.documented import IDEMPOTENCY_KEY, SESSION_ID, refused
+from sessions_app.estimate import estimate
+from sessions_app.planning import Wish
 from sessions_app.serializers import (
     CreateBody,
     CreatedSchema,
+    EstimateSchema,
+    InsufficientDiskSchema,
+    LaunchErrorSchema,
     ListParams,
     MessageSchema,
     SessionListSchema,
     SessionSchema,
-    StaleInventorySchema,
 )
-from sessions_app.states import FAILURES, EndReason
 
-#: Launch failures as (HTTP status, may the same request succeed later).
-LAUNCH_FAILURES: dict[str, tuple[int, bool]] = {
-    EndReason.REFUSED: (400, False),
-    EndReason.NO_CREDIT: (503, False),
-    EndReason.PROVIDER_AUTH: (503, False),
-    EndReason.PROVIDER_UNAVAILABLE: (503, True),
-    EndReason.CREATE_LOST: (503, True),
-}
+UNKNOWN_OFFER = "offer vastai-12345 not found"
+UNKNOWN_SESSION = f"session {SESSION_ID} not found"
+TOO_LITTLE_DISK = refused(
+    400, InsufficientDiskSchema, "disk_gb: deepseek-ai/DeepSeek-V2.5 needs about 132 GB, 100 GB were asked for",
+    **documented.INSUFFICIENT,
+)  # fmt: skip
+KEY_REUSED = "this Idempotency-Key was already used for another request"
 
 
-def launch_refusal(session: Session) -> ApiError:
-    """The create failed for good: the seed's stale-inventory body, or what else the provider said."""
-    if session.end_reason == EndReason.OFFER_GONE:
-        snapshot.forget()
-        return ApiError(
-            503, "offer unavailable due to stale inventory", error_type="stale_inventory",
-            offer_id=session.offer_id, provider=session.provider, retry_suggested=True,
-            message="The selected offer is no longer available. Please refresh inventory and select a different offer.",
-            session_id=session.id,
-        )  # fmt: skip
-    status, again = LAUNCH_FAILURES.get(session.end_reason, (503, True))
-    return ApiError(
-        status, f"the session could not be launched: {EndReason(session.end_reason).label}: {session.end_message}",
-        error_type=session.end_reason, offer_id=session.offer_id, provider=session.provider,
-        retry_suggested=again, session_id=session.id,
-    )  # fmt: skip
+def read_wish(request: Request) -> tuple[Wish, str]:
+    """The wish, and who asks; 403 for another's consumer_id."""
+    who = principal.of(request)
+    wish = Wish(**read_body(CreateBody, request))
+    who.narrowed(wish.consumer_id)
+    return wish, who.actor
 
 
 class SessionsView(APIView):
     @extend_schema(
-        operation_id="create_session", tags=["sessions"], request=CreateBody,
-        responses={201: CreatedSchema, 400: ErrorSchema, 404: ErrorSchema, 409: ErrorSchema, 503: StaleInventorySchema},
+        operation_id="create_session", tags=["sessions"], summary="Rent a machine",
+        request=CreateBody, parameters=[IDEMPOTENCY_KEY, PREFER],
+        responses={
+            201: CreatedSchema,
+            **TOO_LITTLE_DISK,
+            **errors(404, 409, _404=UNKNOWN_OFFER, _409="my-application already has an active session on this offer"),
+            **refused(503, LaunchErrorSchema, "offer unavailable due to stale inventory", **documented.STALE),
+        },
+        examples=[
+            request_example(documented.CREATE, "With SSH"),
+            request_example(documented.CREATE_VLLM, "A model behind vLLM"),
+            example(
+                {"session": documented.SESSION, "ssh_private_key": "-----BEGIN RSA PRIVATE KEY-----\n..."}, status=201
+            ),
+        ],
     )  # fmt: skip
     def post(self, request: Request) -> Response:
-        """Rent a machine. Waits for the provider's verdict (``Prefer: wait=N``); the work goes on without you."""
-        new = services.create_session(services.Wish(**read_body(CreateBody, request)))
-        session_id = new.session.id
-        budget = wait_budget(request, settings.CREATE_WAIT_SECONDS)
-        session = wait_until(lambda: selectors.left_pending(session_id), budget) or new.session
-        if session.end_reason in FAILURES:
-            raise launch_refusal(session)
-        answer: dict[str, Any] = {"session": selectors.shown(session)}
-        if new.private_key:
-            answer["ssh_private_key"] = new.private_key
-        return Response(answer, status=201, headers={"Location": f"/api/v1/sessions/{session_id}"})
+        """Waits for the provider's verdict (`Prefer: wait=N`); the work goes on without you. Then poll the session
+        until it is `running`."""
+        wish, actor = read_wish(request)
+        return creation.create(request, wish, actor)
 
     @extend_schema(
-        operation_id="list_sessions", tags=["sessions"], parameters=[ListParams],
-        responses={200: SessionListSchema, 400: ErrorSchema},
+        operation_id="list_sessions", tags=["sessions"], summary="List sessions, newest first",
+        parameters=[ListParams], responses={200: SessionListSchema, **errors(400)},
+        examples=[example({"sessions": [documented.RUNNING], "count": 1, "total": 1})],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """Sessions, newest first."""
+        """A consumer's key lists that consumer's sessions only."""
         params = read_query(ListParams, request.query_params)
-        sessions = selectors.matching(params.get("consumer_id"), params.get("status"), params.get("provider"))
+        consumer = principal.of(request).narrowed(params.get("consumer_id"))
+        sessions = selectors.matching(consumer, params.get("status"), params.get("provider"))
         offset, limit = params.get("offset", 0), params.get("limit")
         page = [selectors.shown(session) for session in sessions[offset : offset + limit if limit else None]]
         return Response({"sessions": page, "count": len(page), "total": sessions.count()})
 
 
-class SessionView(APIView):
-    @extend_schema(operation_id="get_session", tags=["sessions"], responses={200: SessionSchema, 404: ErrorSchema})
-    def get(self, request: Request, session_id: str) -> Response:
-        """One session."""
-        return Response(selectors.shown(services.found(session_id)))
+class EstimateView(APIView):
+    #: It only calculates.
+    scopes = {"POST": principal.READ}
 
     @extend_schema(
-        operation_id="destroy_session", tags=["sessions"],
-        responses={200: MessageSchema, 202: MessageSchema, 404: ErrorSchema},
+        operation_id="estimate_session", tags=["sessions"], summary="What a session would cost",
+        request=CreateBody, parameters=[IDEMPOTENCY_KEY],
+        responses={
+            200: EstimateSchema, **TOO_LITTLE_DISK, **errors(404, 409, _404=UNKNOWN_OFFER, _409=KEY_REUSED),
+        },
+        examples=[request_example(documented.CREATE), example(documented.ESTIMATE)],
+    )  # fmt: skip
+    def post(self, request: Request) -> Response:
+        """Takes a create's body, refuses what a create would refuse of it, and rents nothing. Dollars."""
+        wish, _ = read_wish(request)
+        return idempotency.once(request, lambda: idempotency.Answer(200, estimate(wish)))
+
+
+class SessionView(APIView):
+    @extend_schema(
+        operation_id="get_session", tags=["sessions"], summary="One session",
+        responses={200: SessionSchema, **errors(404, _404=UNKNOWN_SESSION)}, examples=[example(documented.RUNNING)],
+    )  # fmt: skip
+    def get(self, request: Request, session_id: str) -> Response:
+        """`running` means that the machine was proved to answer."""
+        return Response(selectors.shown(services.found(session_id, principal.of(request))))
+
+    @extend_schema(
+        operation_id="destroy_session", tags=["sessions"], summary="Force destroy", parameters=[PREFER],
+        responses={200: MessageSchema, 202: MessageSchema, **errors(404, _404=UNKNOWN_SESSION)},
+        examples=[
+            example({"message": "session destroyed", "session_id": SESSION_ID}),
+            example(
+                {"message": "session destruction in progress", "session_id": SESSION_ID, "status": "stopping"},
+                status=202, name="In progress",
+            ),
+        ],
     )  # fmt: skip
     def delete(self, request: Request, session_id: str) -> Response:
-        """Force destroy. 200 once the machine is proved gone; 202 while the proof takes longer."""
-        services.destroy(session_id, actor="consumer")
+        """200 once the machine is proved gone, and again when it already was; 202 while the proof takes longer."""
+        services.destroy(session_id, principal.of(request))
         budget = wait_budget(request, settings.DESTROY_WAIT_SECONDS)
         if wait_until(lambda: selectors.finished(session_id), budget) is not None:
             return Response({"message": "session destroyed", "session_id": session_id})
         progress = {"message": "session destruction in progress", "session_id": session_id, "status": "stopping"}
         return Response(progress, status=202)
-
-
-class DoneView(APIView):
-    @extend_schema(
-        operation_id="session_done", tags=["sessions"], request=None,
-        responses={200: MessageSchema, 404: ErrorSchema, 409: ErrorSchema},
-    )  # fmt: skip
-    def post(self, request: Request, session_id: str) -> Response:
-        """The work is complete: shut the session down. Answers at once."""
-        services.done(session_id, actor="consumer")
-        return Response({"message": "session shutdown initiated", "session_id": session_id})

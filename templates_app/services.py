@@ -16,6 +16,11 @@ log = logging.getLogger(__name__)
 SYNC_EVERY = timedelta(minutes=30)
 RETRY_AFTER = timedelta(minutes=2)
 LEASE = timedelta(minutes=3)
+#: A list with fewer than this share of the templates that we have is believed only the second time in a row ...
+COLLAPSE_SHARE = 0.3
+#: ... unless there were too few to tell. An empty list is never believed the first time.
+COLLAPSE_FLOOR = 10
+COLLAPSED = "not believed yet: "
 
 
 def claim_due() -> list[str]:
@@ -31,14 +36,14 @@ def claim_due() -> list[str]:
 
 
 def sync(name: str) -> int | None:
-    """Fetch and apply; ``None`` when the provider failed, and then nothing has changed."""
+    """Fetch and apply; ``None`` when the provider failed or cannot be believed, and then no template has changed."""
     try:
         rows = configured.get(name).list_templates()
     except ProviderError as error:
-        log.warning("templates not synced, %s", error)
-        TemplateSync.objects.filter(provider=name).update(
-            last_error=str(error)[:300], next_sync_at=clock.now() + RETRY_AFTER
-        )
+        _refused(name, str(error))
+        return None
+    if (reason := _collapsed(name, len(rows))) is not None:
+        _refused(name, reason)
         return None
     now = clock.now()
     with transaction.atomic():
@@ -53,8 +58,24 @@ def sync(name: str) -> int | None:
             update_conflicts=True, unique_fields=["hash_id"],
             update_fields=["provider", "provider_id", "name", "image", "raw", "synced_at"],
         )  # fmt: skip
-        Template.objects.filter(provider=name, synced_at__lt=now).delete()
+        # Also the row that an edit left behind: the provider's id came back under another hash.
+        Template.objects.filter(provider=name).exclude(synced_at=now).delete()
         TemplateSync.objects.filter(provider=name).update(
             last_success_at=now, last_error="", next_sync_at=now + SYNC_EVERY
         )
     return len(rows)
+
+
+def _refused(name: str, reason: str) -> None:
+    log.warning("templates not synced, %s", reason)
+    TemplateSync.objects.filter(provider=name).update(last_error=reason[:300], next_sync_at=clock.now() + RETRY_AFTER)
+
+
+def _collapsed(name: str, listed: int) -> str | None:
+    """Why a list is not believed: most of what we have is missing, and it is the first time in a row."""
+    before = Template.objects.filter(provider=name).count()
+    if listed >= before * COLLAPSE_SHARE or (before < COLLAPSE_FLOOR and listed):
+        return None
+    if TemplateSync.objects.filter(provider=name, last_error__startswith=COLLAPSED).exists():
+        return None
+    return f"{COLLAPSED}{listed} templates where there were {before}"

@@ -18,6 +18,8 @@ if os.environ.get("DATABASE_URL"):
 os.environ.setdefault("API_AUTH", "open")
 os.environ.setdefault("DEPLOYMENT_ID", "testdep")
 os.environ.setdefault("LOG_FORMAT", "text")
+# A test may call as often as it likes; the tests of the limit set their own.
+os.environ.setdefault("API_RATE_PER_MINUTE", "0")
 
 from gpubroker.settings import *  # noqa: E402, F403
 
@@ -25,4 +27,6 @@ if EMBEDDED:  # noqa: F405
     # A file, not memory: threads of one test must see one database, and WAL is what runs in production.
     DATABASES["default"]["TEST"] = {"NAME": os.path.join(_data_dir, "test.sqlite3")}  # noqa: F405
 CELERY_BROKER_URL = "memory://"
+# Another thread does not see what a test's own transaction wrote.
+INVENTORY_WATCH = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -30,6 +30,9 @@ WRONG = [
     ({"HARD_MAX_HOURS": "0"}, "HARD_MAX_HOURS must lie between 1 and 8760, not 0."),
     ({"SANDBOX": "maybe"}, "SANDBOX must be one of auto, on, off, not 'maybe'."),
     ({"LOG_LEVEL": "loud"}, "LOG_LEVEL must be one of debug, info, warning, error, critical, not 'loud'."),
+    ({"API_RATE_PER_MINUTE": "-1"}, "API_RATE_PER_MINUTE must lie between 0 and 1000000, not -1."),
+    ({"TRUSTED_PROXIES": "yes"}, "TRUSTED_PROXIES (got 'yes'): "),
+    ({"SECURE": "perhaps"}, "SECURE (got 'perhaps'): "),
     ({"DEBUG": "perhaps"}, "DEBUG (got 'perhaps'): "),
     ({"DATABASE_URL": POSTGRES}, "SECRET_KEY must be set when DATABASE_URL is"),
     ({"DATABASE_URL": POSTGRES, "SECRET_KEY": "s"}, "ENCRYPTION_KEYS must be set when DATABASE_URL is"),
@@ -85,6 +88,43 @@ def test_an_env_file_is_read(tmp_path: Path) -> None:
     done = read_settings(tmp_path / "data", GPUBROKER_ENV_FILE=str(file))
     assert json.loads(done.stdout)["sandbox"] is False
     assert "a-key" not in done.stdout + done.stderr
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+
+    def key(*arguments: str) -> tuple[int, str, str]:
+        done = gpubroker("key", *arguments, data_dir=data_dir)
+        return done.returncode, done.stdout, done.stderr
+
+    assert key("list") == (
+        1, "", "The database cannot be used: no such table: billing_apikey (is its schema up to date? "
+        "`gpubroker migrate`)\n",
+    )  # fmt: skip
+    assert gpubroker("migrate", data_dir=data_dir).returncode == 0
+    assert key("list") == (0, "", "There is no key yet; make one: gpubroker key create --consumer NAME\n")
+    code, secret, said = key("create", "--consumer", "lab", "--scopes", "read", "--name", "graphs")
+    assert (code, said) == (0, "")
+    assert re.fullmatch(r"gpb_[a-z2-7]{8}_[a-z2-7]{40}\n", secret)
+    assert re.fullmatch(r"gpb_.*\n", key("create", "--staff", "--expires-days", "30")[1])
+    _, listed, _ = key("list")
+    staff, lab = listed.splitlines()
+    assert lab == f'{secret[:12]}  active   read        lab  never used  "graphs"'
+    assert re.fullmatch(r"gpb_.{8}  active   staff       \(staff\)  never used, expires \S+Z", staff)
+    assert secret[13:-1] not in listed
+    assert key("revoke", secret.strip()) == (0, f"{secret[:12]} is revoked.\n", "")
+    assert f"{secret[:12]}  revoked" in key("list")[1]
+    for arguments, sentence in REFUSED_KEYS:
+        assert key(*arguments) == (1, "", f"{sentence}\n")
+    assert key("create", "--consumer", "x" * 129)[0] == 2
+
+
+REFUSED_KEYS = [
+    (("create",), "consumer_id: a key without the scope staff belongs to a consumer; name one"),
+    (("create", "--consumer", "lab", "--staff"), "consumer_id: a staff key belongs to no consumer"),
+    (("create", "--consumer", "lab", "--scopes", "all"), "scopes: 'all' is not one of read, spend, staff"),
+    (("revoke", "gpb_nothing1"), "key gpb_nothing1 not found"),
+]
 
 
 def test_a_new_encryption_key_works(tmp_path: Path) -> None:

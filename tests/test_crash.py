@@ -53,7 +53,9 @@ def until(check: Callable[[], bool], what: str, seconds: float = 40) -> None:
 def offers(stack: Stack) -> list[str]:
     until(lambda: call(stack, "GET", "/inventory")[1]["total"] > 50, "an inventory")
     listed = call(stack, "GET", "/inventory")[1]["offers"]
-    return [offer["id"] for offer in listed if (offer["disk_gb"] or 0) > 100]
+    # One per machine: renting one slice of a machine withdraws the others.
+    chosen = {offer["machine_id"]: offer["id"] for offer in reversed(listed) if (offer["disk_gb"] or 0) > 100}
+    return list(chosen.values())
 
 
 def order(offer: str) -> dict[str, Any]:
@@ -105,11 +107,11 @@ def test_kill_everything_during_create_boot_and_destroy(tmp_path: Path, create_f
 
             market.fault("slow", operation="destroy", seconds=20)
             in_background(lambda: call(first, "DELETE", f"/sessions/{destroyed_id}"))
+            until(lambda: status_of(first, destroyed_id) != "running", "the destroy begins")
             late = {"seconds": 8, "after": True} if create_fault == "slow" else {}
             market.fault(create_fault, operation="create", **late)
             in_background(lambda: call(first, "POST", "/sessions", order(creating)))
             until(lambda: len(market.ledger()) == 3, "the create to take effect")
-            until(lambda: status_of(first, destroyed_id) == "stopping", "the destroy to begin")
             kill_all(first)
 
         with running(tmp_path / "data", 0, **settings) as second:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,9 +126,7 @@ def wait_for_status(stack: Stack, path: str, wanted: int) -> None:
 
 def test_the_first_session_works_as_pasted(stack: Stack) -> None:
     """Through a shell's standard input, as a paste is: no command may swallow the lines after it."""
-    printed = stack.output()
-    script = printed[printed.index("API=") : printed.index("Ctrl-C stops")]
-    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=60, check=False)
+    done = run_as_pasted(stack)
     assert done.stderr == ""
     session, rest = done.stdout.split(" is running\n")
     assert "NVIDIA-SMI" in rest
@@ -134,6 +134,55 @@ def test_the_first_session_works_as_pasted(stack: Stack) -> None:
     assert json.loads(destroyed) == {"message": "session destroyed", "session_id": session}
     assert json.loads(costs)["session_id"] == session
     assert json.loads(costs)["total_cost"] > 0
+
+
+def run_as_pasted(stack: Stack) -> subprocess.CompletedProcess[str]:
+    printed = stack.output()
+    script = printed[printed.index("API=") : printed.index("Ctrl-C stops")]
+    return subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=60, check=False)
+
+
+def ask(stack: Stack, method: str, path: str, body: Any = b"", **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    read = answer.status, answer.read()
+    connection.close()
+    return read
+
+
+def test_a_closed_api_from_the_first_key_on(data_dir: Path) -> None:
+    """The key shown once works in the session that is shown with it, and none of its secrets reaches a log."""
+    with running(data_dir, API_AUTH="key", LOG_LEVEL="debug", API_RATE_PER_MINUTE="300") as first:
+        first.wait_ready()
+        shown = re.search(r"API key +(gpb_\w+) for consumer default \(shown this once\)", first.output())
+        assert shown is not None
+        done = run_as_pasted(first)
+        assert done.stderr == ""
+        assert "NVIDIA-SMI" in done.stdout
+        assert '"message":"session destroyed"' in done.stdout
+        path = "/api/v1/sessions"
+        assert ask(first, "GET", path)[0] == 401
+        assert ask(first, "GET", path, X_API_Key=shown[1] + "a")[0] == 401
+        assert ask(first, "GET", path, X_API_Key=shown[1])[0] == 200
+        json_type = {"Content_Type": "application/json", "X_API_Key": shown[1]}
+        status, answer = ask(first, "POST", path, iter([b'{"consumer_id": ', b'"default"}']), **json_type)
+        assert (status, json.loads(answer)["field"]) == (400, "offer_id")
+        status, answer = ask(first, "POST", path, iter([b" " * 65536] * 17), **json_type)
+        assert (status, json.loads(answer)["error"]) == (413, "the request body is larger than 1 MB")
+        assert {ask(first, "GET", path, X_API_Key=shown[1])[0] for _ in range(300)} == {200, 429}
+        assert first.stop() == 0
+    password = re.search(r"with password (\S+)", first.output())
+    assert password is not None
+    written = logs_of(data_dir)
+    for secret in (shown[1], shown[1].rpartition("_")[2], password[1], "PRIVATE KEY"):
+        assert secret not in written
+    assert shown[1].rpartition("_")[0] in written
+    with running(data_dir, API_AUTH="key") as second:
+        second.wait_ready()
+        assert "gpb_" not in second.output()
+        assert "Requests need an API key (API_AUTH=key). Make one: gpubroker key create" in second.output()
+        assert ask(second, "GET", "/api/v1/sessions", X_API_Key=shown[1])[0] == 200
 
 
 def test_with_services_of_its_own_the_same_command_starts_no_queue_and_makes_no_admin(data_dir: Path) -> None:

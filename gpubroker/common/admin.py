@@ -30,7 +30,7 @@ class ReadOnly:
 class ReadOnlyAdmin(ReadOnly, Base):
     list_per_page = 50
     show_full_result_count = False
-    actions = None
+    actions: tuple[str, ...] | None = None
 
 
 class ReadOnlyInline(ReadOnly, InlineBase):

@@ -14,6 +14,8 @@ from rest_framework.response import Response
 
 log = logging.getLogger(__name__)
 
+TOO_LARGE = "the request body is larger than 1 MB"
+
 
 class ApiError(Exception):
     """A refusal that a caller can act on. ``extra`` keys stand beside ``error`` in the body."""
@@ -66,7 +68,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         headers = {"Retry-After": str(int(wait) + 1)} if wait else {}
         return Response(body(_sentence(error), request), status=error.status_code, headers=headers)
     if isinstance(error, RequestDataTooBig):
-        return Response(body("the request body is larger than 1 MB", request), status=413)
+        return Response(body(TOO_LARGE, request), status=413)
     if isinstance(error, Http404):
         return Response(body("not found", request), status=404)
     if isinstance(error, PermissionDenied):

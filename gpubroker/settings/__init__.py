@@ -45,6 +45,16 @@ if API_AUTH == "open" and not SERVER_IS_LOOPBACK and not _read.boolean("ALLOW_OP
         "use API_AUTH=key, or set ALLOW_OPEN_API=1 if you really mean it."
     )
 
+#: Requests per minute and key, or per address on the open API; 0: no limit.
+API_RATE_PER_MINUTE = _read.integer("API_RATE_PER_MINUTE", 600, least=0, most=1_000_000)
+#: How many proxies of our own stand in front: only then are X-Forwarded-For and X-Forwarded-Proto believed.
+TRUSTED_PROXIES = _read.integer("TRUSTED_PROXIES", 0, least=0, most=10)
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+#: People reach us by https only: cookies are marked so, and browsers are told to insist (HSTS).
+SECURE = _read.boolean("SECURE", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
+
 # --- secrets ----------------------------------------------------------------------------------
 if EMBEDDED:
     SECRET_KEY = _read.text("SECRET_KEY") or _env.kept_secret(DATA_DIR / "secret_key", _env.new_secret_key)
@@ -69,7 +79,7 @@ for _key in ENCRYPTION_KEYS:
         ) from None
 
 # --- providers --------------------------------------------------------------------------------
-VASTAI_API_KEY = _read.text("VASTAI_API_KEY")
+VASTAI_API_KEY = _read.token("VASTAI_API_KEY")
 VASTAI_BASE_URL = _read.url("VASTAI_BASE_URL", "https://console.vast.ai")
 DEPLOYMENT_ID = _read.text("DEPLOYMENT_ID")
 if DEPLOYMENT_ID and not re.fullmatch(r"[a-z0-9]{4,20}", DEPLOYMENT_ID):
@@ -83,6 +93,8 @@ PROVIDER_PACE = _read.number("PROVIDER_PACE", 0.1 if SANDBOX_ON else 1.0, least=
 
 # --- promises and their clocks ----------------------------------------------------------------
 INVENTORY_REFRESH_SECONDS = _read.number("INVENTORY_REFRESH_SECONDS", 60, least=1, most=86_400)
+#: A thread of each web process keeps its inventory current, so that requests never wait for the database.
+INVENTORY_WATCH = True
 INVENTORY_BACKOFF_SECONDS = _read.number("INVENTORY_BACKOFF_SECONDS", 300, least=1, most=86_400)
 RECONCILE_SECONDS = _read.number("RECONCILE_SECONDS", 300, least=1, most=86_400)
 ORPHAN_GRACE_SECONDS = _read.number("ORPHAN_GRACE_SECONDS", 900, least=0, most=86_400)
@@ -129,6 +141,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "gpubroker.common.middleware.RequestIdMiddleware",
+    "gpubroker.common.middleware.SecurityHeadersMiddleware",
+    "gpubroker.common.middleware.BodySizeMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -227,8 +241,10 @@ CELERY_BEAT_SCHEDULE = {
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["gpubroker.common.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["gpubroker.common.parsers.StrictJSONParser"],
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": ["gpubroker.common.permissions.OpenApi"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["billing.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["gpubroker.common.permissions.Scoped"],
+    "DEFAULT_THROTTLE_CLASSES": ["gpubroker.common.ratelimit.PerCaller"],
+    "DEFAULT_METADATA_CLASS": "gpubroker.common.schema.Methods",
     "UNAUTHENTICATED_USER": None,
     "EXCEPTION_HANDLER": "gpubroker.common.errors.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -237,13 +253,20 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "GPU Broker",
     "VERSION": "1.0.0",
-    "DESCRIPTION": "One inventory of rentable GPUs; sessions whose SSH was proved to answer; no machine left behind.",
     "OAS_VERSION": "3.1.1",
+    # Words, common headers and errors, links: gpubroker/openapi.py.
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "gpubroker.openapi.complete"],
     "SERVE_INCLUDE_SCHEMA": False,
+    # Schema and docs are open: they tell no more than the README does.
+    "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {
+        "deepLinking": True, "displayRequestDuration": True, "docExpansion": "list", "filter": True,
+        "persistAuthorization": False, "tryItOutEnabled": True, "defaultModelsExpandDepth": 0,
+    },
     "SCHEMA_PATH_PREFIX": r"/api/v1",
-}
+}  # fmt: skip
 
 # --- logs -------------------------------------------------------------------------------------
 LOG_LEVEL = _read.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error", "critical")).upper()

@@ -1,7 +1,7 @@
-"""The database work of a start, in a child of its own: migrations, what the last run left open, the first admin.
+"""The database work of a start, in a child of its own: migrations, what the last run left open, first admin and key.
 
-``python -m gpubroker.supervisor.prepare FD`` writes the first admin's password, if it made one, to the descriptor FD:
-a pipe that only the supervisor reads, so that the password is in no log and in no file.
+``python -m gpubroker.supervisor.prepare FD`` writes the first admin's password and the first API key, if it made them,
+to the descriptor FD: a pipe that only the supervisor reads, so that they are in no log and in no file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from gpubroker.common import lifeline
 from gpubroker.failures import SettingsError
 
 ADMIN = "admin"
+FIRST_CONSUMER = "default"
 
 
 def migrate() -> None:
@@ -48,6 +49,18 @@ def first_admin() -> str:
     return password
 
 
+def first_key() -> str:
+    """Where the API asks for a key and none was ever made: make one for the consumer ``default`` and return it."""
+    from django.conf import settings
+
+    from billing import services
+    from billing.models import ApiKey
+
+    if settings.API_AUTH != "key" or ApiKey.objects.exists():
+        return ""
+    return services.make_key(FIRST_CONSUMER, by="first run", name="made at the first start").secret
+
+
 def main(report_to: int) -> int:
     lifeline.start()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
@@ -68,6 +81,7 @@ def main(report_to: int) -> int:
             os.makedirs(settings.STATIC_ROOT, exist_ok=True)
             recover()
             report["admin_password"] = first_admin()
+            report["api_key"] = first_key()
     except DatabaseError as error:
         # Last line of the log and of the supervisor's sentence; the traceback is for the log.
         import traceback

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from gpubroker.supervisor.facts import Facts
 
 
-def _get(address: str, path: str, timeout: float) -> tuple[int, bytes]:
+def _get(address: str, path: str, timeout: float, api_key: str = "") -> tuple[int, bytes]:
     """Status and body; status 0 when nobody answers."""
     split = urlsplit(address)
     connection = http.client.HTTPConnection(split.hostname or "", split.port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {api_key}"} if api_key else {})
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException):
@@ -27,11 +27,11 @@ def is_ready(facts: Facts) -> bool:
     return _get(facts.address, "/ready", timeout=1.0)[0] == http.client.OK
 
 
-def has_offers(facts: Facts) -> bool:
-    """Is there something to rent? A closed API does not tell us, so then we do not wait for it."""
-    if facts.api_auth != "open":
+def has_offers(facts: Facts, api_key: str = "") -> bool:
+    """Is there something to rent? A closed API does not tell us without a key, so then we do not wait for it."""
+    if facts.api_auth != "open" and not api_key:
         return True
-    status, body = _get(facts.address, "/api/v1/inventory?limit=1", timeout=1.0)
+    status, body = _get(facts.address, "/api/v1/inventory?limit=1", timeout=1.0, api_key=api_key)
     try:
         return status == http.client.OK and bool(json.loads(body)["offers"])
     except (ValueError, KeyError, TypeError):

@@ -50,7 +50,8 @@ class Supervisor:
         self.ready = False
         self.slow_said = False
         self.next_ready_check = 0.0
-        self.admin_password = ""
+        #: What a first start made; forgotten once it was shown.
+        self.made = banner.Made()
         #: When each signal that asks us to end came.
         self.signals: list[float] = []
 
@@ -131,7 +132,7 @@ class Supervisor:
             del self.children["database"]
             if code != 0:
                 raise self._failure("database", child, "cannot be prepared", code)
-            self.admin_password = json.loads(report.read() or b"{}").get("admin_password", "")
+            self.made = banner.Made(**json.loads(report.read() or b"{}"))
 
     def _failure(self, name: str, child: Child, what: str, code: int | None = None) -> StartFailure:
         """The reason that the child gave last, as one sentence."""
@@ -215,10 +216,10 @@ class Supervisor:
         if now < self.next_ready_check:
             return
         self.next_ready_check = now + 0.2
-        if ready.is_ready(self.facts) and (age > OFFERS_SECONDS or ready.has_offers(self.facts)):
+        if ready.is_ready(self.facts) and (age > OFFERS_SECONDS or ready.has_offers(self.facts, self.made.api_key)):
             self.ready = True
-            banner.print_banner(self.terminal, self.facts, time.monotonic() - self.began_at, self.admin_password)
-            self.admin_password = ""
+            banner.print_banner(self.terminal, self.facts, time.monotonic() - self.began_at, self.made)
+            self.made = banner.Made()
         elif age > SLOW_START_SECONDS and not self.slow_said:
             self.slow_said = True
             self.terminal.say(

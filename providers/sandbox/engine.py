@@ -114,11 +114,12 @@ class Engine:
         return contract
 
     def _hold_ports(self, contract: Contract) -> None:
-        """Reserve a contract's SSH ports again; one that somebody took meanwhile is replaced."""
-        direct = contract.ports.get("22/tcp")
-        if direct is not None and not self.ports.hold(direct):
-            contract.ports["22/tcp"] = self.ports.reserve()
-            self.ledger.save(contract)
+        """Reserve the ports that a contract answers on again; one that somebody took meanwhile is replaced."""
+        answering = {*contract.ssh_ports, *contract.http_ports}
+        for inside, outside in contract.ports.items():
+            if outside in answering and not self.ports.hold(outside):
+                contract.ports[inside] = self.ports.reserve()
+                self.ledger.save(contract)
         shift = 1 if "jupyter" in contract.runtype else 0
         if not self.ports.hold(contract.proxy_port + shift):
             contract.proxy_port = self.ports.reserve() - shift
@@ -182,7 +183,7 @@ class Engine:
         billing.close_spans(contract, ("gpu", "disk"), now)
         contract.destroyed_at, contract.holds_gpus = now, False
         self.ledger.bury(contract, billing.cost(contract, now))
-        for port in contract.ssh_ports:
+        for port in (*contract.ssh_ports, *contract.http_ports):
             self.ports.release(port)
         self.market.deal(contract.machine_id)
 
@@ -245,8 +246,8 @@ class Engine:
     def credit(self, account: Account) -> float:
         return billing.credit(self.ledger, account, self.clock.now())
 
-    def wants_ssh(self, contract: Contract) -> bool:
-        """Whether its SSH server should answer at this moment."""
+    def answers(self, contract: Contract) -> bool:
+        """Whether its SSH server (or the program that it runs instead) should answer at this moment."""
         quirk = contract.quirks.get("no_ssh")
         if not self.phase(contract).running or (quirk is not None and quirk.get("mode") != "hang"):
             return False

@@ -104,6 +104,13 @@ class Contract:
         direct = self.ports.get("22/tcp")
         return (proxy,) if direct is None else (direct, proxy)
 
+    @property
+    def http_ports(self) -> tuple[int, ...]:
+        """Where the program of a machine that runs its image as it is answers: every TCP port that is published."""
+        if self.runtype != "args":
+            return ()
+        return tuple(outside for inside, outside in self.ports.items() if inside.endswith("/tcp"))
+
     def dollars(self, kind: str, until: float, since: float = 0.0) -> float:
         return sum(span.dollars(until, since) for span in self.spans if span.kind == kind)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
+from providers.sandbox import http
 from providers.sandbox.engine import Engine
 from providers.sandbox.instances import Contract
 from providers.sandbox.shell import Session
@@ -85,22 +86,25 @@ class _Mute:
         self._sock.close()
 
 
+Server = asyncssh.SSHAcceptor | asyncio.Server | _Mute
+
+
 class Farm:
-    """All the machines' SSH servers, kept in step with the contracts."""
+    """All the machines' servers, kept in step with the contracts: SSH, or HTTP where the image runs as it is."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.connections: dict[int, set[asyncssh.SSHServerConnection]] = {}
         #: contract -> open interactive sessions, for ``who``
         self.logins: dict[int, int] = {}
-        self._servers: dict[int, dict[int, asyncssh.SSHAcceptor | _Mute]] = {}
+        self._servers: dict[int, dict[int, Server]] = {}
         self._lock = asyncio.Lock()
 
     async def sync(self) -> None:
         """Open what should answer, close what should not."""
         async with self._lock:
             live = self.engine.ledger.live
-            wanted = {c.id for c in live.values() if self.engine.wants_ssh(c)}
+            wanted = {c.id for c in live.values() if self.engine.answers(c)}
             for contract_id in [id_ for id_ in self._servers if id_ not in wanted]:
                 self._close(contract_id)
             for contract_id in [id_ for id_ in wanted if id_ not in self._servers]:
@@ -117,9 +121,9 @@ class Farm:
         return {contract_id: sorted(servers) for contract_id, servers in self._servers.items()}
 
     async def _open(self, contract: Contract) -> None:
-        servers: dict[int, asyncssh.SSHAcceptor | _Mute] = {}
+        servers: dict[int, Server] = {}
         self._servers[contract.id] = servers
-        for port in contract.ssh_ports:
+        for port in (*contract.ssh_ports, *contract.http_ports):
             self.engine.ports.hold(port)
             sock = self.engine.ports.take(port)
             if sock is None:
@@ -127,6 +131,9 @@ class Farm:
                 continue
             if "no_ssh" in contract.quirks:
                 servers[port] = _Mute(sock)
+                continue
+            if port in contract.http_ports:
+                servers[port] = await http.listen(sock, contract)
                 continue
             servers[port] = await asyncssh.listen(
                 sock=sock,

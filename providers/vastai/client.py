@@ -6,6 +6,7 @@ gate except before the further pages of a listing. Sections named are those of t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Sequence
@@ -199,6 +200,15 @@ class VastAI(Account):
         """The keys attached to a machine (section 4.7)."""
         known_id = self._id("instance_ssh_keys", instance_id)
         return self._transport.send("instance_ssh_keys", read_instance_keys, known_id)
+
+    def remove_ssh_key(self, instance_id: str, public_key: str) -> bool:
+        """Take this very key off a machine (section 4.7): its number is looked up first. ``False``: it had none."""
+        wanted = public_key.split()[:2]
+        held = [key for key in self.instance_ssh_keys(instance_id) if key.public_key.split()[:2] == wanted]
+        for key in held:
+            with contextlib.suppress(NotFound):
+                self.detach_ssh_key(instance_id, key.key_id)
+        return bool(held)
 
     def _instances(self, operation: str, label: str | None) -> tuple[Instance, ...]:
         try:

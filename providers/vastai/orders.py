@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from providers.base import LaunchOrder
+from providers.base import Access, LaunchOrder
 from providers.vastai.instances import SSH_PORT
 
 #: The vendor's own base image; the tag lets it pick the CUDA that fits the host. An image without a tag is refused.
@@ -29,7 +29,8 @@ def create_body(order: LaunchOrder) -> dict[str, Any]:
     * ``env`` is an object; variables and port flags share it, so a variable whose name could pass for a flag
       is not let through. A string there would be ignored by the vendor without a word.
     * ``args`` run the image as it is, with ``onstart`` as its entrypoint and without an SSH server.
-    * A template brings its own image and way of launching; what the order names wins over it.
+    * A template brings its own image and way of launching; what the order names wins over it, so that
+      ``access`` gets SSH even out of a template that runs its image as it is.
     """
     if not order.label:
         raise BadOrder("an order without a label could never be found again")
@@ -44,9 +45,9 @@ def create_body(order: LaunchOrder) -> dict[str, Any]:
         body["template_hash_id"] = order.template_id
     if order.image or not order.template_id:
         body["image"] = order.image or DEFAULT_IMAGE
-    if order.args:
+    if _as_it_is(order):
         body |= {"runtype": RUNTYPE_ARGS, "args": list(order.args), "user": "root"}
-    elif not order.template_id:
+    elif not order.template_id or order.access == Access.SSH:
         body["runtype"] = RUNTYPE_SSH
     if order.onstart:
         body["onstart"] = order.onstart
@@ -58,13 +59,17 @@ def create_body(order: LaunchOrder) -> dict[str, Any]:
     return body
 
 
+def _as_it_is(order: LaunchOrder) -> bool:
+    return order.access == Access.ENTRYPOINT or bool(order.args)
+
+
 def _environment(order: LaunchOrder) -> dict[str, str]:
     environment: dict[str, str] = {}
     for name, value in order.env.items():
         if not _VARIABLE.fullmatch(name):
             raise BadOrder("an environment variable's name must be letters, digits and underscores")
         environment[name] = value
-    ports = [port for port in dict.fromkeys(order.ports) if order.args or port != SSH_PORT]
+    ports = [port for port in dict.fromkeys(order.ports) if _as_it_is(order) or port != SSH_PORT]
     if len(ports) > MAX_PORTS:
         raise BadOrder(f"at most {MAX_PORTS} ports")
     for port in ports:

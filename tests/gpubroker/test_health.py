@@ -108,7 +108,7 @@ def test_a_closed_api_refuses_everybody(settings: Any) -> None:
     settings.API_AUTH = "key"
     for path in ("/api/v1/sessions", "/api/v1/inventory", "/api/v1/costs"):
         response = Client().get(path)
-        assert (response.status_code, response.json()["error"]) == (401, "an API key is needed")
+        assert (response.status_code, response.json()["error"]) == (401, "a valid API key is needed")
         assert response.headers["WWW-Authenticate"] == "Bearer"
     assert Client().get("/metrics").status_code == 200
 

@@ -14,7 +14,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gpubroker.common import clock
-from offers import selectors, snapshot
+from offers import selectors
+from offers.listed import freshness
 from offers.selectors import InventoryQuery
 from tests.harness import Api, MovableClock
 from tests.offers.factory import apply, row
@@ -129,10 +130,10 @@ def test_confidence_falls_with_age(api: Api, time: MovableClock) -> None:
 
 def test_freshness_is_full_then_halves() -> None:
     now = clock.now()
-    assert snapshot.freshness(now, now) == 1.0
-    assert snapshot.freshness(now - timedelta(seconds=150), now) == 1.0
-    assert snapshot.freshness(now - timedelta(seconds=750), now) == 0.5
-    assert snapshot.freshness(now - timedelta(seconds=1350), now) == 0.25
+    assert freshness(now, now) == 1.0
+    assert freshness(now - timedelta(seconds=150), now) == 1.0
+    assert freshness(now - timedelta(seconds=750), now) == 0.5
+    assert freshness(now - timedelta(seconds=1350), now) == 0.25
 
 
 def test_listing_costs_the_database_nothing(api: Api) -> None:

@@ -46,6 +46,14 @@ def test_unchanged_rows_only_get_a_new_time(time: MovableClock) -> None:
     assert after.first_seen_at == before.first_seen_at
 
 
+def test_what_templates_ask_for_is_kept_current_and_noise_is_not_written() -> None:
+    apply([row("1", raw={"static_ip": False, "score": 1.0})])
+    assert apply([row("1", raw={"static_ip": False, "score": 2.0})]).changed == 0
+    assert Offer.objects.get().raw == {"static_ip": False, "score": 1.0}
+    assert apply([row("1", raw={"static_ip": True, "score": 3.0})]).changed == 1
+    assert Offer.objects.get().raw == {"static_ip": True, "score": 3.0}
+
+
 def test_collapsed_listing_is_refused_twice_then_believed() -> None:
     many = [row(str(number)) for number in range(40)]
     apply(many)

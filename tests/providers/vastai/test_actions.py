@@ -1,5 +1,6 @@
 """Destroying, states, labels, bids and keys of machines (the contract's sections 4.6 and 4.7)."""
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -224,3 +225,32 @@ def test_keys_of_an_instance(vendor: Vendor, keys: Any, expected: tuple[SSHKey, 
 def test_keys_that_cannot_be_understood(vendor: Vendor, keys: Any) -> None:
     vendor.answer("GET", ONE + "ssh/", {"success": True, "ssh_keys": keys})
     vendor.refuses(MalformedAnswer, "9000001", call=vendor.client.instance_ssh_keys)
+
+
+KEYS = "/v0/instances/9000001/ssh/"
+
+
+def held(*keys: tuple[int, str]) -> dict[str, Any]:
+    return {"success": True, "ssh_keys": json.dumps([{"id": number, "public_key": text} for number, text in keys])}
+
+
+def test_a_key_is_removed_by_its_text(vendor: Vendor) -> None:
+    """Comments do not count; another's key stays."""
+    vendor.answer("GET", KEYS, held((5, "ssh-ed25519 AAAA old@laptop"), (6, "ssh-ed25519 BBBB")))
+    vendor.answer("DELETE", KEYS + "5/", {"success": True})
+    assert vendor.client.remove_ssh_key("9000001", "ssh-ed25519 AAAA sess-x") is True
+    assert [path for method, path, _ in vendor.sent if method == "DELETE"] == ["/api" + KEYS + "5/"]
+
+
+def test_a_key_that_is_not_there_needs_no_removal(vendor: Vendor) -> None:
+    vendor.answer("GET", KEYS, held((6, "ssh-ed25519 BBBB")))
+    assert vendor.client.remove_ssh_key("9000001", "ssh-ed25519 AAAA") is False
+    assert [method for method, _, _ in vendor.sent] == ["GET"]
+
+
+def test_a_key_that_somebody_else_removes_meanwhile(vendor: Vendor) -> None:
+    vendor.answer("GET", KEYS, held((5, "ssh-ed25519 AAAA")))
+    vendor.answer(
+        "DELETE", KEYS + "5/", {"success": False, "error": "no_such_ssh_key", "msg": "SSH key not found"}, 404
+    )
+    assert vendor.client.remove_ssh_key("9000001", "ssh-ed25519 AAAA") is True

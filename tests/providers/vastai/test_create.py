@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import requests
 
-from providers.base import Created, LaunchOrder
+from providers.base import Access, Created, LaunchOrder
 from providers.errors import InvalidRequest, OutcomeUnknown, Unavailable
 from providers.vastai.orders import DEFAULT_IMAGE
 from tests.providers.vastai.conftest import Vendor
@@ -56,6 +56,19 @@ def test_a_template_brings_its_own_image_and_way_of_launching(vendor: Vendor) ->
     assert body["template_hash_id"] == "4e17788f74f075dd9aab7d0d4427968f"
     assert "image" not in body
     assert "runtype" not in body
+
+
+def test_ssh_can_be_had_out_of_any_template(vendor: Vendor) -> None:
+    """Scalars in the request win over the template's (section 3.1)."""
+    body = sent_for(vendor, replace(ORDER, image="", template_id="4e17788f74f075dd9aab7d0d4427968f", access=Access.SSH))
+    assert (body["runtype"], "image" in body) == ("ssh_direc ssh_proxy", False)
+
+
+def test_an_image_as_it_is_without_arguments(vendor: Vendor) -> None:
+    body = sent_for(vendor, replace(ORDER, onstart="", access=Access.ENTRYPOINT, ports=(22, 80)))
+    assert (body["runtype"], body["args"], body["user"]) == ("args", [], "root")
+    assert "onstart" not in body
+    assert {"-p 22:22", "-p 80:80"} < set(body["env"])
 
 
 def test_an_image_beside_a_template_wins(vendor: Vendor) -> None:

@@ -1,0 +1,144 @@
+"""How often one key, or one address without a key, may call the API: ``API_RATE_PER_MINUTE``.
+
+Counted in the queue's Redis, so that all web processes share the counts. While it is away each process counts for
+itself: a dead Redis makes the limit looser, never the API unavailable.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import limits
+from django.conf import settings
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, RedisStorage, Storage
+from limits.strategies import FixedWindowRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from gpubroker.common import principal
+from gpubroker.common.errors import ApiError
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+log = logging.getLogger(__name__)
+
+#: How long to count in memory after Redis failed, before it is tried again.
+RETRY_SECONDS = 10.0
+#: A request must not wait long for its count.
+SOCKET_SECONDS = 0.25
+SHARED_SCHEMES = ("redis://", "rediss://")
+
+
+def address(meta: Mapping[str, Any]) -> str:
+    """The caller's address; behind ``TRUSTED_PROXIES`` proxies the one that the outermost of them saw.
+
+    An IPv6 caller usually owns a whole /64 and counts as one.
+    """
+    seen = str(meta.get("REMOTE_ADDR", ""))
+    if settings.TRUSTED_PROXIES:
+        hops = [hop.strip() for hop in str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",") if hop.strip()]
+        if len(hops) >= settings.TRUSTED_PROXIES:
+            seen = hops[-settings.TRUSTED_PROXIES]
+    try:
+        parsed = ipaddress.ip_address(seen)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.IPv6Network((int(parsed), 64), strict=False))
+    return str(parsed)
+
+
+class TooMany(ApiError):
+    """429 with ``Retry-After``."""
+
+    def __init__(self, per_minute: int, seconds: int) -> None:
+        super().__init__(
+            429, f"more than {per_minute} requests in a minute; try again in {seconds} s",
+            headers={"Retry-After": str(seconds)}, retry_suggested=True,
+        )  # fmt: skip
+
+
+class Tally:
+    """Counts calls per caller and minute: shared while Redis answers, else in this process."""
+
+    def __init__(self, redis_url: str, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._retry_at = 0.0
+        self._lock = threading.Lock()
+        self._own = FixedWindowRateLimiter(MemoryStorage())
+        self._shared = _shared(redis_url)
+
+    def hit(self, caller: str, per_minute: int) -> int:
+        """Count one call; 0 when it may pass, else the seconds after which the next one may."""
+        item = limits.RateLimitItemPerMinute(per_minute)
+        if self._shared is not None and self._timer() >= self._retry_at:
+            try:
+                return _hit(self._shared, item, caller)
+            except StorageError as error:
+                with self._lock:
+                    self._retry_at = self._timer() + RETRY_SECONDS
+                reason = type(error.storage_error).__name__
+                log.warning("rate limits are counted per process for now, Redis does not answer: %s", reason)
+        return _hit(self._own, item, caller)
+
+
+def _shared(redis_url: str) -> FixedWindowRateLimiter | None:
+    if not redis_url.startswith(SHARED_SCHEMES):
+        return None
+    storage: Storage = RedisStorage(
+        redis_url,
+        key_prefix="gpubroker:rate",
+        wrap_exceptions=True,
+        socket_connect_timeout=SOCKET_SECONDS,
+        socket_timeout=SOCKET_SECONDS,
+        retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type] # handed on to redis.Redis
+    )
+    return FixedWindowRateLimiter(storage)
+
+
+def _hit(limiter: FixedWindowRateLimiter, item: limits.RateLimitItem, caller: str) -> int:
+    if limiter.hit(item, caller):
+        return 0
+    left = limiter.get_window_stats(item, caller).reset_time - time.time()
+    return min(max(ceil(left), 1), 60)
+
+
+@functools.cache
+def _tally(redis_url: str) -> Tally:
+    return Tally(redis_url)
+
+
+def count(caller: str) -> None:
+    """Count one call of this caller; 429 beyond the limit."""
+    if not settings.API_RATE_PER_MINUTE:
+        return
+    seconds = _tally(settings.REDIS_URL).hit(caller, settings.API_RATE_PER_MINUTE)
+    if seconds:
+        raise TooMany(settings.API_RATE_PER_MINUTE, seconds)
+
+
+def count_address(meta: Mapping[str, Any]) -> None:
+    count(f"address:{address(meta)}")
+
+
+class PerCaller(BaseThrottle):
+    """DRF's hook: by key, or by address on the open API."""
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        prefix = principal.of(request).key_prefix
+        if prefix:
+            count(f"key:{prefix}")
+        else:
+            count_address(request.META)
+        return True

@@ -1,0 +1,96 @@
+"""One offer as searches hold it and as the API prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from gpubroker.common import clock
+from offers.models import Offer
+
+#: Offers are trusted fully for this long after the provider was asked, then lose half of it in every half-life.
+FRESH_FOR = timedelta(seconds=150)
+HALF_LIFE = timedelta(seconds=600)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One available offer, with what filters compare and the JSON-ready rest."""
+
+    id: str
+    provider: str
+    gpu_key: str
+    location: str
+    vram_gb: int
+    gpu_count: int
+    price: Decimal
+    reliability: float
+    cuda: float | None
+    fetched_at: datetime
+    #: Everything the API shows, except ``availability_confidence``, which depends on the time of asking.
+    shown: dict[str, Any]
+
+
+def freshness(fetched_at: datetime, now: datetime) -> float:
+    """1.0 while fresh, then falling by half every ten minutes; two decimals."""
+    stale = now - fetched_at - FRESH_FOR
+    if stale <= timedelta(0):
+        return 1.0
+    return round(float(0.5 ** (stale / HALF_LIFE)), 2)
+
+
+def _number(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def shown(offer: Offer) -> dict[str, Any]:
+    """The offer as the API prints it. Keys that a vendor does not tell are absent for ``cuda_version``, else null."""
+    body: dict[str, Any] = {
+        "id": offer.id,
+        "provider": offer.provider,
+        "provider_id": offer.provider_id,
+        "gpu_type": offer.gpu_type,
+        "gpu_count": offer.gpu_count,
+        "vram_gb": offer.vram_gb,
+        "price_per_hour": offer.price_per_hour,
+        "location": offer.location,
+        "reliability": _number(offer.reliability) or 0.0,
+        "available": offer.withdrawn_at is None,
+        "max_duration_hours": _number(offer.max_duration_hours) or 0,
+        "fetched_at": clock.iso(offer.fetched_at),
+        "gpu_vram_total_gb": offer.vram_gb * offer.gpu_count,
+        "gpu_name_raw": offer.gpu_name_raw,
+        "compute_capability": offer.compute_capability or None,
+        "cpu_cores": _number(offer.cpu_cores),
+        "ram_gb": _number(offer.ram_gb),
+        "disk_gb": _number(offer.disk_gb),
+        "storage_price_per_gb_month": offer.storage_price_per_gb_month,
+        "inet_down_mbps": _number(offer.inet_down_mbps),
+        "inet_up_mbps": _number(offer.inet_up_mbps),
+        "verified": offer.verified,
+        "datacenter": offer.datacenter,
+        "interruptible": offer.interruptible,
+        "min_bid_per_hour": offer.min_bid_per_hour,
+        "machine_id": offer.machine_id,
+    }
+    if offer.cuda_version is not None:
+        body["cuda_version"] = float(offer.cuda_version)
+    return body
+
+
+def listed(offer: Offer) -> Listed:
+    return Listed(
+        id=offer.id,
+        provider=offer.provider,
+        gpu_key=offer.gpu_key,
+        location=offer.location.casefold(),
+        vram_gb=offer.vram_gb,
+        gpu_count=offer.gpu_count,
+        price=offer.price_per_hour,
+        reliability=_number(offer.reliability) or 0.0,
+        cuda=_number(offer.cuda_version),
+        fetched_at=offer.fetched_at,
+        shown=shown(offer),
+    )

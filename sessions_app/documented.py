@@ -1,0 +1,91 @@
+"""What the OpenAPI schema says of sessions beside the shapes: examples, and the header of repeatable requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from rest_framework import serializers
+
+from gpubroker.common.schema import ERRORS, error_example
+
+SESSION_ID = "sess-abc234defghijk67"
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, pattern=r"^[\x20-\x7e]{1,255}$",
+    description="1 to 255 printable ASCII characters. The same key with the same body gets the same answer for 24 "
+    "hours (a private key with it for 10 minutes); with another body 409.",
+)  # fmt: skip
+
+
+def refused(
+    status: int, shape: type[serializers.Serializer[Any]], sentence: str, **more: Any
+) -> dict[int, OpenApiResponse]:
+    """An error that says more than the common shape, with an example."""
+    example = OpenApiExample(
+        f"{status}", value=error_example(status, sentence, **more), response_only=True, status_codes=[str(status)]
+    )
+    return {status: OpenApiResponse(shape, ERRORS[status][0], [example])}
+
+
+SESSION: dict[str, Any] = {
+    "id": SESSION_ID, "consumer_id": "my-application", "provider": "vastai", "offer_id": "vastai-12345",
+    "gpu_type": "RTX 4090", "gpu_count": 1, "status": "provisioning", "ssh_host": "", "ssh_port": 0,
+    "ssh_user": "root", "workload_type": "llm", "launch_mode": "ssh", "storage_policy": "destroy",
+    "idle_threshold_minutes": 30, "reservation_hours": 2, "price_per_hour": 0.45, "disk_gb": 100,
+    "created_at": "2026-01-29T12:00:00Z", "expires_at": "2026-01-29T14:00:00Z", "end_reason": "",
+    "end_message": "", "ended_at": None,
+}  # fmt: skip
+RUNNING: dict[str, Any] = {**SESSION, "status": "running", "ssh_host": "192.168.1.100", "ssh_port": 22}
+CREATE: dict[str, Any] = {
+    "consumer_id": "my-application", "offer_id": "vastai-12345", "workload_type": "llm", "reservation_hours": 2,
+    "idle_threshold_minutes": 30, "storage_policy": "destroy", "disk_gb": 100,
+}  # fmt: skip
+CREATE_VLLM: dict[str, Any] = {
+    "consumer_id": "my-application", "offer_id": "vastai-12345", "workload_type": "llm_vllm", "reservation_hours": 2,
+    "launch_mode": "entrypoint", "model_id": "Qwen/Qwen2.5-7B-Instruct", "exposed_ports": [8000],
+}  # fmt: skip
+STALE: dict[str, Any] = {
+    "error_type": "stale_inventory", "offer_id": "vastai-12345", "provider": "vastai", "retry_suggested": True,
+    "message": "The selected offer is no longer available. Please refresh inventory and select a different offer.",
+    "session_id": SESSION_ID,
+}  # fmt: skip
+DISK_ESTIMATE: dict[str, Any] = {
+    "weights_gb": 118, "image_gb": 8, "overhead_gb": 5.9, "required_gb": 132,
+    "computed_as": "236 billion parameters x 0.5 bytes (4-bit) = 118 GB of weights, "
+    "and room for the image and 5 % more (at least 2 GB)",
+}  # fmt: skip
+INSUFFICIENT: dict[str, Any] = {
+    "error_type": "insufficient_disk", "field": "disk_gb", "model_id": "deepseek-ai/DeepSeek-V2.5",
+    "offer_id": "vastai-12345", **DISK_ESTIMATE, "requested_gb": 100, "available_gb": 500,
+}  # fmt: skip
+ESTIMATE: dict[str, Any] = {
+    "consumer_id": "my-application", "offer_id": "vastai-12345", "provider": "vastai", "gpu_type": "RTX 4090",
+    "gpu_count": 1, "reservation_hours": 2, "disk_gb": 100, "currency": "USD",
+    "per_hour": {"gpu": 0.45, "disk": 0.02, "total": 0.47}, "total": {"gpu": 0.9, "disk": 0.04, "total": 0.94},
+    "disk_estimate": None,
+}  # fmt: skip
+DIAGNOSTICS: dict[str, Any] = {
+    "session_id": SESSION_ID, "status": "running", "provider": "vastai", "gpu_type": "RTX 4090", "gpu_count": 1,
+    "ssh_host": "192.168.1.100", "ssh_port": 22, "ssh_user": "root", "launch_mode": "ssh", "api_endpoint": "",
+    "created_at": "2026-01-29T12:00:00Z", "expires_at": "2026-01-29T14:00:00Z", "uptime": "1h 30m",
+    "uptime_seconds": 5400, "time_to_expiry": "30m", "time_to_expiry_seconds": 1800, "ssh_available": True,
+    "host_key": "SHA256:kPZ8nXb0cJXn3hRkq1nP0tqkq0m6bQe5v9o1q0b6J9E",
+    "note": "Full SSH diagnostics require client-side SSH access.",
+}  # fmt: skip
+EVENTS: dict[str, Any] = {
+    "session_id": SESSION_ID, "count": 1, "total": 1,
+    "events": [
+        {"at": "2026-01-29T12:01:10Z", "kind": "session", "from": "provisioning", "to": "running",
+         "reason": "SSH verified", "actor": "broker",
+         "details": {"ssh": "root@192.168.1.100:22", "gpus": ["NVIDIA GeForce RTX 4090, 24564"]}},
+    ],
+}  # fmt: skip
+COSTS: dict[str, Any] = {
+    "consumer_id": "my-application", "total_cost": 45.67, "session_count": 12, "hours_used": 98.5,
+    "by_provider": {"vastai": 45.67}, "by_gpu_type": {"RTX 4090": 25.0, "A100": 20.67},
+}  # fmt: skip
+COST_OF_SESSION: dict[str, Any] = {
+    "session_id": SESSION_ID, "total_cost": 1.35, "currency": "USD", "gpu_cost": 1.3, "storage_cost": 0.05,
+    "hours_used": 2.9,
+}  # fmt: skip
