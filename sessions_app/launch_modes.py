@@ -4,7 +4,8 @@
   connected, logged in with our key, and ``nvidia-smi`` shows the promised GPUs.
 * ``entrypoint``: the image runs as it is, and there is no SSH server. ``running`` means that something on the first
   exposed port accepts a connection and answers HTTP, with any status: a model that is still loading and says 503 is
-  up. That proves less than SSH does (nothing is known of the GPUs), so at least one port must be exposed.
+  up. That proves less than SSH does (nothing is known of the GPUs). Without ``exposed_ports`` the server's own port is
+  exposed, or 8000, which inference servers use most.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 SSH, ENTRYPOINT = "ssh", "entrypoint"
 
+#: Exposed when neither the request nor the kind of server says another.
+USUAL_PORT = 8000
 #: Docker's own meaning of an image without a tag, said aloud because a vendor refuses such images.
 DEFAULT_TAG = "latest"
 

@@ -112,9 +112,7 @@ def _as_entrypoint(wish: Wish, offer: Offer) -> tuple[str, dict[str, Any]]:
         raise BadField(
             "docker_image", "needed with entrypoint, unless workload_type is llm_vllm or llm_tgi with model_id"
         )
-    ports = options.get("exposed_ports") or ([server.port] if server else [])
-    if not ports:
-        raise BadField("exposed_ports", "needed with entrypoint: an HTTP answer on the first one proves that it runs")
+    ports = options.get("exposed_ports") or [server.port if server else launch_modes.USUAL_PORT]
     options |= {"exposed_ports": ports, "access": Access.ENTRYPOINT.value}
     if server is not None:
         options["args"] = server.arguments(model_id, options.get("quantization", ""), offer.gpu_count, ports[0])

@@ -80,6 +80,13 @@ def test_tgi_and_ones_own_image(market: SandboxProcess, api: Api, driver: Driver
     assert api.get(f"/sessions/{ids[1]}")["api_endpoint"] == f"http://127.0.0.1:{own['ports']['9000/tcp']}"
 
 
+def test_ones_own_image_without_ports_exposes_the_usual_one(market: SandboxProcess, api: Api, driver: Driver) -> None:
+    created = api.create(offer_id=one_gpu_offer(), launch_mode="entrypoint", docker_image="me/server")
+    driver.until_status(created["session"]["id"], "running")
+    machine = market.alive()[0]
+    assert set(machine["ports"]) == {"8000/tcp"}
+
+
 def test_nothing_answers_in_time(
     market: SandboxProcess, api: Api, driver: Driver, time: MovableClock, settings: Any
 ) -> None:
@@ -107,8 +114,6 @@ def test_a_machine_that_dies_ends_the_session(market: SandboxProcess, api: Api, 
     [
         ({"launch_mode": "entrypoint"}, "docker_image"),
         ({"launch_mode": "entrypoint", "workload_type": "llm_vllm"}, "docker_image"),
-        ({"launch_mode": "entrypoint", "docker_image": "me/x"}, "exposed_ports"),
-        ({"launch_mode": "entrypoint", "docker_image": "me/x", "exposed_ports": []}, "exposed_ports"),
         ({**VLLM, "on_start_cmd": "echo hi"}, "on_start_cmd"),
         ({"storage_policy": "preserve"}, "storage_policy"),
     ],
