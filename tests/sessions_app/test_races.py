@@ -82,7 +82,8 @@ def test_no_meter_runs_on_after_the_rental_closed(
 ) -> None:
     session_id = api.create()["session"]["id"]
     driver.round()
-    clock.pause(0.6)
+    while market.alive()[0]["state"] != "running":
+        clock.pause(0.05)
 
     def ended_meanwhile() -> None:
         api.delete(f"/sessions/{session_id}", 202, Prefer="wait=0")
