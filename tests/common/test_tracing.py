@@ -69,8 +69,13 @@ def app() -> Iterator[Celery]:
                 raise ValueError("as asked")
             app.send_task("second")
 
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     with start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=20):
         yield app
+    # The worker sets up logging for its whole process, which here is everybody's.
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 def test_ids_travel_from_task_to_task_and_end_with_them(app: Celery, lines: Lines) -> None:
