@@ -18,6 +18,7 @@ _THRESHOLD = re.compile(r"threshold=([\d.]+)(?:\*([\d.]+))?")
 _TOO_FREQUENT = re.compile(
     r"too many requests|requests too frequent|rate_limit_exceeded|HTTPTooManyRequests", re.IGNORECASE
 )
+_RESETS = ("RateLimit-Reset", "X-RateLimit-Reset", "X-Rate-Limit-Reset")
 _SAID_IN = ("msg", "message", "error", "detail")
 
 
@@ -76,12 +77,23 @@ def pause_after_rate_limit(answer: Answer, interval: float, now: datetime) -> fl
 
 
 def retry_after(answer: Answer, now: datetime) -> float:
-    """Seconds from the header (a number or a date) or the body's field of that name; 0 where there is neither."""
+    """Seconds from the header (a number or a date), the headers that say when a used-up limit starts anew, or the
+    body's field of that name; 0 where there is none."""
     header = answer.headers.get("Retry-After") or ""
     asked = max(_seconds(header), _until(header, now))
+    if answer.status == 429:
+        asked = max([asked, *(_reset(answer.headers.get(name), now) for name in _RESETS)])
     if isinstance(answer.json, dict):
         asked = max(asked, _seconds(answer.json.get("retry_after")))
     return min(asked, LONGEST_PAUSE)
+
+
+def _reset(value: str | None, now: datetime) -> float:
+    """Vendors write seconds from now, or the moment as seconds or milliseconds since 1970."""
+    number = _seconds(value, most=1e13)
+    if number >= 1e12:
+        number /= 1_000
+    return max(0.0, number - now.timestamp()) if number >= 1e9 else number
 
 
 def _until(date: str, now: datetime) -> float:
@@ -92,12 +104,12 @@ def _until(date: str, now: datetime) -> float:
         return 0.0
 
 
-def _seconds(value: object) -> float:
+def _seconds(value: object, most: float = 1e9) -> float:
     try:
         seconds = float(str(value)[:20])
     except ValueError:
         return 0.0
-    return seconds if 0 < seconds < 1e9 else 0.0
+    return seconds if 0 < seconds < most else 0.0
 
 
 def _refuse_constant(word: str) -> NoReturn:

@@ -181,9 +181,20 @@ class Capabilities:
     preserve_disk: bool = False
     attach_ssh_key: bool = False
     custom_image: bool = False
+    #: Where ``custom_image`` is not: a regular expression of the provider's own images; empty takes any name.
+    own_images: str = ""
     entrypoint: bool = False
+    #: GB; less is rented, and billed, as this much.
+    least_disk_gb: int = 0
+    #: The GPU is billed from the order on, not from when the machine runs.
+    bills_from_order: bool = False
     #: Most labels characters that survive the round trip.
     label_length: int = 60
+    #: A running machine can be rebooted; its log can be read.
+    reboot: bool = False
+    logs: bool = False
+    #: What an offer's ``price_per_hour`` pays for: of "gpu", "vcpu" and "ram". Disks have a price of their own.
+    price_includes: tuple[str, ...] = ("gpu",)
 
 
 class Gate(Protocol):
@@ -199,9 +210,10 @@ class Gate(Protocol):
 class GateHeld(Exception):
     """Raised by a :class:`Gate`; the HTTP wrapper turns it into ``GateClosed`` with provider and operation."""
 
-    def __init__(self, retry_after: float) -> None:
+    def __init__(self, retry_after: float, reason: str = "held back by our own gate") -> None:
         super().__init__(f"held for {retry_after:.3f} s")
         self.retry_after = retry_after
+        self.reason = reason
 
 
 class Observer(Protocol):
@@ -249,3 +261,24 @@ class RemovesKeys(Protocol):
 
     def remove_ssh_key(self, instance_id: str, public_key: str) -> bool:
         """``False``: the machine did not have it. Comments do not count."""
+
+
+@runtime_checkable
+class KeepsDisks(Protocol):
+    """A provider that can stop a machine at the price of its disk alone (``Capabilities.preserve_disk``)."""
+
+    def stop(self, instance_id: str) -> str:
+        """Ask for the stop; returns the vendor's answer in a few words. Twice is success."""
+
+
+#: Most machines that one call of :class:`DestroysMany` may name, at any provider.
+MOST_TOGETHER = 64
+
+
+@runtime_checkable
+class DestroysMany(Protocol):
+    """A provider that takes several destroys in one call."""
+
+    def destroy_many(self, instance_ids: Sequence[str]) -> str:
+        """Up to :data:`MOST_TOGETHER` ids; returns the vendor's answer in a few words. It does not tell the machines
+        apart, so it is no evidence for any of them; a refusal may come after some were destroyed."""

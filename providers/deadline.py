@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -25,6 +28,8 @@ class _Flight(threading.local):
     pause: float = 0.0
     connecting: bool = False
     sent: bool = False
+    #: When whoever asked waits no longer, whatever the request's own limit is.
+    patience_ends_at: float = math.inf
 
 
 _flight = _Flight()
@@ -32,10 +37,26 @@ _flight = _Flight()
 
 def begin(total: float, pause: float) -> None:
     """From now on this thread's reads end after ``total`` seconds, and none waits more than ``pause``."""
-    _flight.ends_at = time.monotonic() + total
+    _flight.ends_at = min(time.monotonic() + total, _flight.patience_ends_at)
     _flight.pause = pause
     _flight.connecting = False
     _flight.sent = False
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """This thread's requests in the block, with their waits for a slot of the gate, end after ``seconds`` in all."""
+    before = _flight.patience_ends_at
+    _flight.patience_ends_at = min(before, time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _flight.patience_ends_at = before
+
+
+def left() -> float:
+    """Seconds that are left of :func:`within`, not less than 0; infinite outside of it."""
+    return max(_flight.patience_ends_at - time.monotonic(), 0.0)
 
 
 def never_sent() -> bool:

@@ -155,6 +155,8 @@ class HTTPClient:
         interval: float = 0.0,
         changes: bool = False,
         wait: float = 0.0,
+        empty_is_fine: bool = False,
+        any_text: bool = False,
     ) -> T:
         """One call: take the gate's slot, send, and hand the answer to ``read``, whose result is returned.
 
@@ -163,9 +165,10 @@ class HTTPClient:
         know; after a call that ``changes`` something this becomes :class:`OutcomeUnknown`. All else is dealt
         with here: gate, network, 429, redirects, 5xx, unreadable bodies. ``path`` starts with a slash, its parts
         already quoted; ``params`` are strings; ``json`` may hold ``Decimal``; ``wait`` is how long we may wait for the
-        slot, in seconds.
+        slot, in seconds. With ``empty_is_fine`` an accepted answer may be empty, with ``any_text`` it may be any text,
+        and ``read`` sees no JSON then. Inside :func:`providers.deadline.within` everything ends by then.
         """
-        call = _Call(self, operation, changes, gate_key or operation, interval * self._pace)
+        call = _Call(self, operation, changes, gate_key or operation, interval * self._pace, empty_is_fine, any_text)
         started, outcome = self.clock.monotonic(), "internal_error"
         try:
             self._take_slot(call, wait)
@@ -192,10 +195,13 @@ class HTTPClient:
         self._gate.push_out(f"{self.provider}:{call.gate_key}", seconds)
 
     def _take_slot(self, call: _Call, wait: float) -> None:
+        patience = deadline.left()
+        if patience <= 0:
+            raise call.error(GateClosed, "not sent: no time was left to wait for the answer", retry_after=1.0)
         try:
-            self._gate.acquire(f"{self.provider}:{call.gate_key}", call.interval, wait=wait)
+            self._gate.acquire(f"{self.provider}:{call.gate_key}", call.interval, wait=min(wait, patience))
         except GateHeld as held:
-            raise call.error(GateClosed, "held back by our own gate", retry_after=held.retry_after) from None
+            raise call.error(GateClosed, held.reason, retry_after=held.retry_after) from None
 
     def _exchange(self, call: _Call, method: str, path: str, params: Mapping[str, str] | None, json: Any) -> Answer:
         session = self._session()
@@ -210,10 +216,9 @@ class HTTPClient:
         fault: Exception | None = None
         response: requests.Response | None = None
         deadline.begin(self._limits.total, self._limits.read)
+        connect = min(self._limits.connect, max(deadline.left(), 0.01))
         try:
-            response = session.send(
-                prepared, stream=True, timeout=(self._limits.connect, self._limits.read), allow_redirects=False
-            )
+            response = session.send(prepared, stream=True, timeout=(connect, self._limits.read), allow_redirects=False)
             content = self._read_body(call, response)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
             fault = exc
@@ -265,6 +270,8 @@ class _Call:
     changes: bool
     gate_key: str
     interval: float
+    empty_is_fine: bool = False
+    any_text: bool = False
 
     def error(
         self,
@@ -307,7 +314,8 @@ class _Call:
             raise self.unclear(answer.said or "empty answer", answer.status, asked or None)
         if answer.status < 200 or 300 <= answer.status < 400:
             raise self.unclear("a redirect, which is not followed", answer.status)
-        if answer.ok and not answer.is_json:
+        empty = not answer.text.strip()
+        if answer.ok and not answer.is_json and not (self.any_text or (empty and self.empty_is_fine)):
             raise self.error(MalformedAnswer, f"no JSON: {answer.text or 'empty'}", status=answer.status)
 
 

@@ -11,27 +11,37 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_KEY = "sandbox-key"
+DEFAULT_TENSORDOCK_TOKEN = "sandbox-tensordock-token"
+TENSORDOCK_PATH = "/tensordock/api/v2"
 
 
 class SandboxProcess:
     """One ``python -m providers.sandbox`` over ``data_dir``. Options are named as on its command line.
 
-    ``api_key`` may be a list. After a ``kill`` or ``stop``, ``start`` brings it back on the same port with
-    the same ledger. What it logs is in ``sandbox.log`` in the data directory.
+    ``api_key`` and ``tensordock_token`` may be lists. After a ``kill`` or ``stop``, ``start`` brings it back on the
+    same port with the same ledger. What it logs is in ``sandbox.log`` in the data directory.
     """
 
     def __init__(self, data_dir: Path | str, **options: Any) -> None:
         self.data_dir = Path(data_dir)
-        self.options = {"boot_seconds": 0.3, "pace": 0, "key_delay": 0, **options}
-        keys = self.options.pop("api_key", [DEFAULT_KEY])
-        self.api_keys: list[str] = [keys] if isinstance(keys, str) else list(keys)
+        self.options = {"boot_seconds": 0.3, "pace": 0, "key_delay": 0, "delete_seconds": 0, **options}
+        self.api_keys = self._one_or_more("api_key", DEFAULT_KEY)
+        self.tensordock_tokens = self._one_or_more("tensordock_token", DEFAULT_TENSORDOCK_TOKEN)
         self.port = int(self.options.pop("port", 0)) or _free_port()
         self._process: subprocess.Popen[str] | None = None
+
+    def _one_or_more(self, option: str, default: str) -> list[str]:
+        given = self.options.pop(option, default)
+        return [given] if isinstance(given, str) else list(given)
+
+    @property
+    def tensordock_url(self) -> str:
+        return f"{self.url}{TENSORDOCK_PATH}"
 
     @property
     def url(self) -> str:
@@ -46,7 +56,7 @@ class SandboxProcess:
         assert self._process is not None, "the sandbox is not started"
         return self._process.pid
 
-    def __enter__(self) -> SandboxProcess:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +64,7 @@ class SandboxProcess:
 
     # -- the process ---------------------------------------------------------------------------------
 
-    def start(self) -> SandboxProcess:
+    def start(self) -> Self:
         """Start it and wait until it answers."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, "-m", "providers.sandbox", "--port", str(self.port), "--data-dir", str(self.data_dir)]
@@ -62,6 +72,8 @@ class SandboxProcess:
             words += [f"--{name.replace('_', '-')}", str(value)]
         for key in self.api_keys:
             words += ["--api-key", key]
+        for token in self.tensordock_tokens:
+            words += ["--tensordock-token", token]
         with (self.data_dir / "sandbox.log").open("a") as log:
             self._process = subprocess.Popen(
                 words,
@@ -135,18 +147,18 @@ class SandboxProcess:
 
     def credit(self, dollars: float, api_key: str | None = None) -> None:
         """Set what an account can spend."""
-        self.admin("POST", "credit", {"credit": dollars, "api_key": api_key})
+        self.admin("POST", "credit", {"credit": dollars, "api_key": api_key or self.api_key})
 
-    def foreign(self, label: str | None, **more: Any) -> int:
-        """Make a machine that no broker asked for; its id."""
-        return int(self.admin("POST", "instances", {"label": label, **more})["id"])
+    def foreign(self, label: str | None, **more: Any) -> Any:
+        """Make a machine that no broker asked for; its id, as its vendor writes it."""
+        return self.admin("POST", "instances", {"label": label, "api_key": self.api_key, **more})["id"]
 
     def machine_dies(self, instance_id: int | str, status: str = "offline", message: str | None = None) -> None:
         self.admin("POST", f"instances/{instance_id}/kill", {"status": status, "message": message})
 
     def take_offer(self, offer_id: int | str) -> bool:
         """Somebody else rents it."""
-        return bool(self.admin("POST", f"offers/{offer_id}/take")["taken"])
+        return bool(self.admin("POST", f"offers/{quote(str(offer_id), safe='')}/take")["taken"])
 
     def reset(self) -> None:
         """An empty marketplace with fresh accounts and the settings of the start."""
@@ -175,6 +187,20 @@ class SandboxProcess:
             return answer.status, dict(answer.getheaders()), text
         finally:
             connection.close()
+
+
+class TensorDockSandbox(SandboxProcess):
+    """The same process from TensorDock's side: ``api_key`` is a token there, and what tests arrange happens there."""
+
+    @property
+    def api_key(self) -> str:
+        return self.tensordock_tokens[0]
+
+    def api(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, **headers: str
+    ) -> tuple[int, Any]:
+        """One call below the API's base as the (first) account: status and JSON."""
+        return super().api(method, f"{TENSORDOCK_PATH}{path}", body, key=key, **headers)
 
 
 def _free_port() -> int:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from providers.sandbox.options import DEFAULT_KEY, SPECS, Options, default_of, env_name
+from providers.sandbox.options import DEFAULT_KEY, DEFAULT_TENSORDOCK_TOKEN, SPECS, Options, default_of, env_name
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,14 +26,29 @@ def parser() -> argparse.ArgumentParser:
         dest="api_keys",
         help="an account's key; repeat for more accounts [SANDBOX_API_KEY, comma-separated]",
     )
+    made.add_argument(
+        "--tensordock-token",
+        action="append",
+        dest="tensordock_tokens",
+        help="a TensorDock account's token; repeat for more [SANDBOX_TENSORDOCK_TOKEN, comma-separated]",
+    )
     return made
 
 
 def read_options(arguments: Sequence[str] | None = None) -> Options:
     found = vars(parser().parse_args(arguments))
-    keys = found.pop("api_keys") or [key.strip() for key in os.environ.get("SANDBOX_API_KEY", "").split(",")]
-    chosen = tuple(dict.fromkeys(key for key in keys if key)) or (DEFAULT_KEY,)
-    return Options(**{name.replace("-", "_"): value for name, value in found.items()}, api_keys=chosen)
+    keys = _secrets(found.pop("api_keys"), "SANDBOX_API_KEY", DEFAULT_KEY)
+    tokens = _secrets(found.pop("tensordock_tokens"), "SANDBOX_TENSORDOCK_TOKEN", DEFAULT_TENSORDOCK_TOKEN)
+    if shared := set(keys) & set(tokens):
+        raise ValueError(f"{len(shared)} of the API keys are TensorDock tokens too; an account has its own")
+    plain = {name.replace("-", "_"): value for name, value in found.items()}
+    return Options(**plain, api_keys=keys, tensordock_tokens=tokens)
+
+
+def _secrets(given: list[str] | None, variable: str, default: str) -> tuple[str, ...]:
+    """From the command line, else the environment, else the one that is built in."""
+    found = given or [part.strip() for part in os.environ.get(variable, "").split(",")]
+    return tuple(dict.fromkeys(part for part in found if part)) or (default,)
 
 
 def serve(options: Options) -> int:

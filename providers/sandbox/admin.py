@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -23,13 +23,25 @@ class BadAdminRequest(Exception):
     """Something about the request is wrong; the text says what."""
 
 
+class OtherMarket(Protocol):
+    """The market of a vendor that has its own: how things happen there without any client of ours."""
+
+    def take(self, offer: str) -> bool:
+        """Somebody else rents what this vendor's id means; False: nothing of it was free."""
+
+    def make(self, account: Account, body: dict[str, Any]) -> Contract: ...
+
+
 class Admin:
     """The handlers. Each returns what is sent as JSON."""
 
-    def __init__(self, engine: Engine, farm: Farm, after_reset: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, farm: Farm, after_reset: Callable[[], None], markets: Mapping[str, OtherMarket]
+    ) -> None:
         self._engine = engine
         self._farm = farm
         self._after_reset = after_reset
+        self._markets = markets
 
     def add_routes(self, app: web.Application) -> None:
         for method, path, handler in (
@@ -43,12 +55,12 @@ class Admin:
             ("POST", "reset", self.reset),
             ("POST", "credit", self.credit),
             ("POST", "time", self.time),
-            ("POST", "offers/{id:\\d+}/take", self.take_offer),
+            ("POST", "offers/{id}/take", self.take_offer),
             ("POST", "instances", self.make_instance),
-            ("POST", "instances/{id:\\d+}/kill", self.kill),
-            ("POST", "instances/{id:\\d+}/interrupt", self.interrupt),
-            ("POST", "instances/{id:\\d+}/wipe-keys", self.wipe_keys),
-            ("POST", "instances/{id:\\d+}/load", self.load),
+            ("POST", "instances/{id}/kill", self.kill),
+            ("POST", "instances/{id}/interrupt", self.interrupt),
+            ("POST", "instances/{id}/wipe-keys", self.wipe_keys),
+            ("POST", "instances/{id}/load", self.load),
         ):
             app.router.add_route(method, f"/_sandbox/{path}", _json_endpoint(handler))
 
@@ -65,27 +77,29 @@ class Admin:
             "instances": len(engine.ledger.live),
             "ssh": self._farm.listening(),
             "accounts": [
-                {"id": a.id, "api_key": a.api_key, "credit": engine.credit(a)} for a in engine.ledger.accounts()
+                {"id": a.id, "api_key": a.api_key, "vendor": a.vendor, "credit": engine.credit(a)}
+                for a in engine.ledger.accounts()
             ],
         }
 
     async def ledger(self, _: web.Request, __: dict[str, Any]) -> dict[str, Any]:
         """Every contract ever made: the truth that a broker's books are held against."""
         self._engine.tick()
-        owners = {account.id: account.api_key for account in self._engine.ledger.accounts()}
+        owners = {account.id: account for account in self._engine.ledger.accounts()}
         contracts = [self._view(contract, owners) for contract in self._engine.ledger.all_contracts()]
         return {"now": self._engine.clock.now(), "contracts": contracts}
 
-    def _view(self, contract: Contract, owners: dict[int, str]) -> dict[str, Any]:
+    def _view(self, contract: Contract, owners: dict[int, Account]) -> dict[str, Any]:
         now = self._engine.clock.now()
         dead = contract.destroyed_at is not None
         gpu, disk = contract.dollars("gpu", now), contract.dollars("disk", now)
         return {
-            "id": contract.id,
+            "id": contract.name,
             "label": contract.label,
             "ask_id": contract.ask_id,
             "machine_id": contract.machine_id,
-            "api_key": owners.get(contract.account_id),
+            "vendor": owners[contract.account_id].vendor,
+            "api_key": owners[contract.account_id].api_key,
             "created_at": contract.created_at,
             "destroyed_at": contract.destroyed_at,
             "alive": not dead,
@@ -109,7 +123,11 @@ class Admin:
             "ports": contract.ports,
             "quirks": contract.quirks,
             "ssh_ports": list(contract.ssh_ports),
+            "user": contract.user,
             "keys": [] if dead else self._engine.authorized_keys(contract.id),
+            "more_keys": contract.more_keys,
+            "address": contract.address,
+            "details": contract.details,
         }
 
     # -- faults and settings ---------------------------------------------------------------------------
@@ -125,7 +143,7 @@ class Admin:
 
     async def _turn_bad(self, body: dict[str, Any]) -> dict[str, Any]:
         """A fault of machines on one that exists: it boots anew with it, or just has it from now on."""
-        contract = self._contract(int(body["instance_id"]))
+        contract = self._contract(str(body["instance_id"]))
         params = {
             name: value for name, value in body.items() if name not in ("kind", "operation", "times", "instance_id")
         }
@@ -138,7 +156,7 @@ class Admin:
             contract.visible_at = now + float(params.get("seconds", 5.0))
         self._engine.ledger.save(contract)
         await self._farm.sync()
-        return {"instance_id": contract.id, "quirks": contract.quirks}
+        return {"instance_id": contract.name, "quirks": contract.quirks}
 
     async def clear_faults(self, _: web.Request, __: dict[str, Any]) -> dict[str, Any]:
         self._engine.faults.clear()
@@ -176,13 +194,24 @@ class Admin:
 
     async def take_offer(self, request: web.Request, _: dict[str, Any]) -> dict[str, Any]:
         """Somebody else rents it."""
-        return {"taken": self._engine.market.withdraw(int(request.match_info["id"]))}
+        offer = request.match_info["id"]
+        if offer.isdigit():
+            return {"taken": self._engine.market.withdraw(int(offer))}
+        return {"taken": any(market.take(offer) for market in self._markets.values())}
 
     # -- single machines -----------------------------------------------------------------------------------
 
     async def make_instance(self, _: web.Request, body: dict[str, Any]) -> dict[str, Any]:
         """A machine that no broker made: ``label``, ``api_key``, ``ask_id``, ``image``, ``disk``, ``runtype``."""
         account = self._account(body.get("api_key"))
+        if account.vendor in self._markets:
+            contract = self._markets[account.vendor].make(account, body)
+        else:
+            contract = self._rent(account, body)
+        await self._farm.sync()
+        return {"id": contract.name, "label": contract.label}
+
+    def _rent(self, account: Account, body: dict[str, Any]) -> Contract:
         asks = self._engine.market.asks
         visible = (a for a in asks.values() if a.machine.visible and a.machine.facts["direct_port_count"])
         ask = asks.get(int(body["ask_id"])) if "ask_id" in body else min(visible, key=lambda a: (a.num_gpus, a.id))
@@ -195,46 +224,45 @@ class Admin:
             label=body.get("label"),
             ports=["22/tcp"],
         )
-        contract = self._engine.rent(account, ask, order)
-        await self._farm.sync()
-        return {"id": contract.id, "label": contract.label}
+        return self._engine.rent(account, ask, order)
 
     async def kill(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
         """``status``: offline (default), exited, unknown, ...; ``message``."""
-        contract = self._contract(int(request.match_info["id"]))
+        contract = self._contract(request.match_info["id"])
         self._engine.halt(contract, str(body.get("status", "offline")), body.get("message"))
         await self._farm.sync()
-        return {"id": contract.id, "status": contract.halted}
+        return {"id": contract.name, "status": contract.halted}
 
     async def interrupt(self, request: web.Request, _: dict[str, Any]) -> dict[str, Any]:
         """Outbid, or stopped by the host."""
-        contract = self._contract(int(request.match_info["id"]))
+        contract = self._contract(request.match_info["id"])
         self._engine.stop(contract)
         await self._farm.sync()
-        return {"id": contract.id, "status": "stopped"}
+        return {"id": contract.name, "status": "stopped"}
 
     async def wipe_keys(self, request: web.Request, _: dict[str, Any]) -> dict[str, Any]:
-        contract = self._contract(int(request.match_info["id"]))
-        return {"id": contract.id, "wiped": self._engine.ledger.wipe_instance_keys(contract.id)}
+        contract = self._contract(request.match_info["id"])
+        return {"id": contract.name, "wiped": self._engine.wipe_keys(contract)}
 
     async def load(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
         """What nvidia-smi shows: ``utilization`` in per cent, ``memory_used`` in MiB."""
-        contract = self._contract(int(request.match_info["id"]))
+        contract = self._contract(request.match_info["id"])
         contract.load.update({name: float(body[name]) for name in ("utilization", "memory_used") if name in body})
         self._engine.ledger.save(contract)
-        return {"id": contract.id, **contract.load}
+        return {"id": contract.name, **contract.load}
 
     # -- helpers ---------------------------------------------------------------------------------------------
 
-    def _contract(self, contract_id: int) -> Contract:
-        contract = self._engine.ledger.live.get(contract_id)
+    def _contract(self, name: str) -> Contract:
+        contract = self._engine.named(name)
         if contract is None:
-            raise BadAdminRequest(f"no such instance: {contract_id}")
+            raise BadAdminRequest(f"no such instance: {name}")
         return contract
 
     def _account(self, api_key: str | None) -> Account:
+        """Of any vendor; a key opens one account only."""
         key = api_key or self._engine.options.api_keys[0]
-        account = self._engine.ledger.account_by_key(key)
+        account = next((one for one in self._engine.ledger.accounts() if one.api_key == key), None)
         if account is None:
             raise BadAdminRequest("no such api_key")
         return account

@@ -16,9 +16,14 @@ from aiohttp import web
 
 from providers.sandbox.admin import Admin
 from providers.sandbox.engine import Engine
+from providers.sandbox.ledger import TENSORDOCK
+from providers.sandbox.lowcodeapi import wire as lowcodeapi
 from providers.sandbox.options import Options
 from providers.sandbox.replies import json_reply
 from providers.sandbox.ssh import Farm, new_host_key
+from providers.sandbox.tensordock import wire as tensordock
+from providers.sandbox.tensordock.errors import framework_error as tensordock_error
+from providers.sandbox.tensordock.gateway import PREFIX as TENSORDOCK_PREFIX
 from providers.sandbox.uploads import PREFIX
 from providers.sandbox.vast import templates, wire
 from providers.sandbox.vast.errors import framework_error
@@ -43,10 +48,16 @@ async def _framework(
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return framework_error(request, error.status, request.path)
+        return _refusal(request, error.status, request.path)
     except Exception:
         log.exception("unexpected error in %s %s", request.method, request.path)
-        return framework_error(request, 500)
+        return _refusal(request, 500)
+
+
+def _refusal(request: web.Request, status: int, detail: str = "") -> web.Response:
+    if request.path.startswith(f"{TENSORDOCK_PREFIX}/"):
+        return tensordock_error(status)
+    return framework_error(request, status, detail)
 
 
 def _is_local(remote: str | None) -> bool:
@@ -58,7 +69,14 @@ def _is_local(remote: str | None) -> bool:
 def build(engine: Engine, farm: Farm) -> web.Application:
     app = web.Application(middlewares=[_framework], client_max_size=256 * 1024)
     wire.add_routes(app, engine, farm)
-    Admin(engine, farm, lambda: templates.plant(engine)).add_routes(app)
+    lowcodeapi.add_routes(app, engine, farm)
+    docks = tensordock.add_routes(app, engine, farm)
+
+    def after_reset() -> None:
+        templates.plant(engine)
+        docks.reset()
+
+    Admin(engine, farm, after_reset, {TENSORDOCK: docks}).add_routes(app)
 
     async def upload(request: web.Request) -> web.Response:
         text = engine.uploads.get(request.match_info["name"])

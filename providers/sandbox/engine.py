@@ -9,7 +9,7 @@ from providers.sandbox import billing
 from providers.sandbox.clock import Clock, ScaledClock
 from providers.sandbox.faults import FaultBook
 from providers.sandbox.instances import REBOOT_SHARE, Contract, Phase, Span, hash_of, phase, will_run
-from providers.sandbox.ledger import Account, Key, Ledger
+from providers.sandbox.ledger import TENSORDOCK, Account, Key, Ledger
 from providers.sandbox.limits import Limits
 from providers.sandbox.market import Ask, Market
 from providers.sandbox.options import Options, Settings
@@ -25,7 +25,7 @@ class Engine:
 
     def __init__(self, options: Options, new_host_key: Callable[[], str], clock: Clock | None = None) -> None:
         self.options = options
-        self.settings = Settings(options.boot_seconds, options.pace, options.key_delay)
+        self.settings = self._first_settings()
         self.ledger = Ledger(options.data_dir / "ledger.sqlite3")
         self.clock: Clock = clock or self._restored_clock()
         self.market = Market(self.ledger, options.seed, options.offers)
@@ -33,7 +33,7 @@ class Engine:
         self.limits = Limits()
         self.ports = PortPool(options.host)
         self.uploads = Uploads(self.clock)
-        self._new_host_key = new_host_key
+        self.new_host_key = new_host_key
         self._churned_at = self.clock.now()
         self.open()
 
@@ -44,6 +44,8 @@ class Engine:
         now = self.clock.now()
         for key in self.options.api_keys:
             self.ledger.add_account(key, self.options.credit, now)
+        for token in self.options.tensordock_tokens:
+            self.ledger.add_account(token, self.options.credit, now, TENSORDOCK)
         self.market.open(now)
         for contract in self.ledger.live.values():
             self._hold_ports(contract)
@@ -59,11 +61,15 @@ class Engine:
         self.ports.close()
         self.faults.clear()
         self.limits.forget()
-        self.settings = Settings(self.options.boot_seconds, self.options.pace, self.options.key_delay)
+        self.settings = self._first_settings()
         if isinstance(self.clock, ScaledClock):
             self.clock.restart()
             self._save_clock(self.clock)
         self.open()
+
+    def _first_settings(self) -> Settings:
+        given = self.options
+        return Settings(given.boot_seconds, given.pace, given.key_delay, delete_seconds=given.delete_seconds)
 
     def _restored_clock(self) -> ScaledClock:
         """Sandbox time goes on as if the process had never been away, at the speed it now has."""
@@ -90,50 +96,63 @@ class Engine:
     def rent(
         self, account: Account, ask: Ask, order: Order, quirks: dict[str, dict[str, Any]] | None = None
     ) -> Contract:
-        """Make the contract. Whether the account may have it is the face's business."""
-        now = self.clock.now()
+        """Make the contract on an offer. Whether the account may have it is the face's business."""
         contract = draft(
             order,
             ask,
             self.market.described(ask),
-            ids=(account.id, self.ledger.next_number("contract", FIRST_CONTRACT, 11)),
-            now=now,
+            ids=(account.id, self.next_contract_id()),
+            now=self.clock.now(),
             ports=self.ports,
-            host_key=self._new_host_key(),
+            host_key=self.new_host_key(),
         )
+        keys = [key.text for key in self.ledger.account_keys(account.id)]
+        return self.sign(contract, keys, quirks, start=order.start)
+
+    def next_contract_id(self) -> int:
+        return self.ledger.next_number("contract", FIRST_CONTRACT, 11)
+
+    def sign(
+        self, contract: Contract, keys: list[str], quirks: dict[str, dict[str, Any]] | None = None, start: bool = True
+    ) -> Contract:
+        """Put a drafted contract into the ledger, with its keys and what will be wrong with it, and boot it."""
+        now = self.clock.now()
         contract.quirks.update(quirks or {})
         if "listing_lag" in contract.quirks:
             contract.visible_at = now + float(contract.quirks["listing_lag"].get("seconds", 5.0))
-        for key in self.ledger.account_keys(account.id):
-            self.ledger.add_instance_key(contract.id, key.text, now, now)
-        if order.start:
+        for text in keys:
+            self.ledger.add_instance_key(contract.id, text, now, now)
+        if start:
             self._run(contract, now)
         self.ledger.save(contract)
-        if order.start:
-            self.market.deal(ask.machine.id)
+        if start:
+            self.market.deal(contract.machine_id)
         return contract
 
     def _hold_ports(self, contract: Contract) -> None:
         """Reserve the ports that a contract answers on again; one that somebody took meanwhile is replaced."""
         answering = {*contract.ssh_ports, *contract.http_ports}
         for inside, outside in contract.ports.items():
-            if outside in answering and not self.ports.hold(outside):
+            held = outside not in answering or self.ports.hold(outside, contract.address)
+            if not held and not contract.address:
                 contract.ports[inside] = self.ports.reserve()
                 self.ledger.save(contract)
-        shift = 1 if "jupyter" in contract.runtype else 0
-        if not self.ports.hold(contract.proxy_port + shift):
-            contract.proxy_port = self.ports.reserve() - shift
+        proxy = contract.answering_proxy
+        if proxy and not self.ports.hold(proxy):
+            contract.proxy_port = self.ports.reserve() - (proxy - contract.proxy_port)
             self.ledger.save(contract)
 
     # -- running -----------------------------------------------------------------------------------
 
     def _run(self, contract: Contract, now: float) -> None:
-        """Boot it: the GPU is billed from when the boot is done, if it will be."""
+        """Boot it: the GPU is billed from when the boot is done, if it will be (or at once: ``bills_boot``)."""
         contract.intended = contract.current = "running"
         contract.holds_gpus = True
         contract.halted = contract.note = None
         contract.boot_at, contract.boot_seconds, contract.boot_kind = now, self.settings.boot_seconds, "boot"
-        if will_run(contract):
+        if contract.bills_boot:
+            contract.spans.append(Span("gpu", now, contract.gpu_rate))
+        elif will_run(contract):
             contract.spans.append(Span("gpu", contract.boot_done_at, contract.gpu_rate))
 
     def start(self, contract: Contract) -> bool:
@@ -177,6 +196,12 @@ class Engine:
         self.ledger.save(contract)
         self.market.deal(contract.machine_id)
 
+    def rest(self, contract: Contract) -> None:
+        """Stop it as vendors do who keep its GPUs for it, and bill them."""
+        contract.intended = contract.current = "stopped"
+        contract.halted = contract.note = None
+        self.ledger.save(contract)
+
     def destroy(self, contract: Contract, at: float | None = None) -> None:
         """End it for good: nothing is billed from then on, its GPUs and ports are free."""
         now = self.clock.now() if at is None else at
@@ -184,7 +209,7 @@ class Engine:
         contract.destroyed_at, contract.holds_gpus = now, False
         self.ledger.bury(contract, billing.cost(contract, now))
         for port in (*contract.ssh_ports, *contract.http_ports):
-            self.ports.release(port)
+            self.ports.release(port, contract.address)
         self.market.deal(contract.machine_id)
 
     def destroy_later(self, contract: Contract, seconds: float) -> None:
@@ -228,12 +253,29 @@ class Engine:
         now = self.clock.now()
         return self.ledger.add_instance_key(contract.id, text, now, now + self.settings.key_delay)
 
-    def authorized_keys(self, contract_id: int) -> list[str]:
-        """The public keys that open this machine now."""
+    def authorized_keys(self, contract_id: int, user: str = "") -> list[str]:
+        """The public keys that open this machine now, for its own user or another."""
+        contract = self.ledger.live.get(contract_id)
+        if user and contract and user != contract.user:
+            return list(contract.more_keys.get(user, []))
         now = self.clock.now()
         return [key.text for key in self.ledger.instance_keys(contract_id) if key.effective_at <= now]
 
     # -- looking -----------------------------------------------------------------------------------
+
+    def wipe_keys(self, contract: Contract) -> int:
+        """Nobody has a key any more; how many there were."""
+        wiped = sum(len(keys) for keys in contract.more_keys.values())
+        contract.more_keys.clear()
+        self.ledger.save(contract)
+        return wiped + self.ledger.wipe_instance_keys(contract.id)
+
+    def named(self, name: str) -> Contract | None:
+        """A live contract by its number or by what its vendor calls it."""
+        live = self.ledger.live
+        if name.isdigit():
+            return live.get(int(name))
+        return next((contract for contract in live.values() if contract.uid == name), None)
 
     def find(self, account: Account, contract_id: int) -> Contract | None:
         """A live contract of this account; others' are not there."""
@@ -252,7 +294,8 @@ class Engine:
         if not self.phase(contract).running or (quirk is not None and quirk.get("mode") != "hang"):
             return False
         delay = contract.quirks.get("ssh_delay")
-        return delay is None or self.clock.now() >= contract.boot_done_at + float(delay.get("seconds", 5.0))
+        pause = contract.ssh_after if delay is None else float(delay.get("seconds", 5.0))
+        return self.clock.now() >= contract.boot_done_at + pause
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -266,8 +309,9 @@ class Engine:
                 self.stop(contract, contract.ends_at, "contract ended")
             elif contract.intended == "running" and contract.current == "stopped":
                 self._start_queued(contract)
-        for account_id in {c.account_id for c in self.ledger.live.values() if c.current == "running"}:
+        for account_id in {c.account_id for c in self.ledger.live.values() if _spends(c)}:
             self._stop_if_broke(self.ledger.account(account_id), now)
+        self._remove_unpaid(now)
         self._churn(now)
 
     def _start_queued(self, contract: Contract) -> None:
@@ -276,12 +320,22 @@ class Engine:
 
     def _stop_if_broke(self, account: Account, now: float) -> None:
         """At no credit everything stops, at the moment when it was reached."""
-        running = [c for c in self.ledger.live_of(account.id) if c.current == "running"]
+        running = [c for c in self.ledger.live_of(account.id) if _spends(c)]
         if billing.credit(self.ledger, account, now) > 0:
             return
         at = billing.ran_dry_at(self.ledger, account, min(c.created_at for c in running), now)
         for contract in running:
             self.stop(contract, at, "account credit exhausted")
+
+    def _remove_unpaid(self, now: float) -> None:
+        """What a vendor takes away from an account that has been below zero for too long."""
+        for contract in [c for c in self.ledger.live.values() if c.removed_after is not None]:
+            since = now - (contract.removed_after or 0.0)
+            if (
+                contract.created_at < since
+                and billing.credit(self.ledger, self.ledger.account(contract.account_id), since) < 0
+            ):
+                self.destroy(contract, now)
 
     def _churn(self, now: float) -> None:
         """Somebody else rents: one machine's offers change their ids."""
@@ -291,3 +345,8 @@ class Engine:
         self._churned_at = now
         asks = list(self.market.asks)
         self.market.withdraw(asks[hash_of(repr(now)) % len(asks)])
+
+
+def _spends(contract: Contract) -> bool:
+    """Whether an empty account ends it."""
+    return contract.current == "running" or contract.holds_gpus

@@ -2,10 +2,11 @@
 
 ``POST /_sandbox/faults {"kind": K, "operation": O, "times": N, ...}`` arms one. It strikes the next
 ``times`` calls of the operation (default 1; -1: until cleared), after letting ``skip`` pass, and only
-those of ``label``, ``instance_id`` or ``api_key`` where given. Operations: any, create, destroy, list,
-get, search, update, bid, reboot, recycle, attach, detach, instance_keys, ssh_list, ssh_add, ssh_update,
-ssh_delete, logs, execute, templates, template_create, template_update, template_delete, user, charges,
-invoices, machines. Where it is left out, the kind's own default (in brackets) is taken.
+those of ``label``, ``instance_id``, ``api_key`` or (TensorDock) ``path`` where given. Operations: any,
+create, destroy, list, get, search, update, bid, reboot, recycle, attach, detach, instance_keys, ssh_list,
+ssh_add, ssh_update, ssh_delete, logs, execute, templates, template_create, template_update,
+template_delete, user, charges, invoices, machines. Where it is left out, the kind's own default (in
+brackets) is taken.
 
 The call does not take effect:
   error_5xx [any]             HTML error page; ``status`` 502 (default), 503, 504, 500
@@ -37,11 +38,17 @@ The machine that a create makes is a bad one (with ``instance_id``: an existing 
   listing_lag [create]        not in listings for ``seconds`` (default 5) of sandbox time
   no_ssh [create]             runs, but its SSH port refuses; with ``mode: "hang"`` it connects and stays silent
   ssh_delay [create]          SSH answers ``seconds`` (default 5) of sandbox time after running
+  no_driver [create]          nvidia-smi is not there (``mode`` "none", default), fails ("half"), or fails until
+                              ``sudo reboot`` ("reboot")
   wrong_gpu [create]          nvidia-smi shows other GPUs: ``count``, ``memory_mb``, ``name`` (default: half the memory)
 
 Ends badly:
   refuse_destroy [destroy]    ``mode`` "silent" (default: 200, success, and the machine stays), "error" (500), or
                               "slow" (success; it goes ``seconds`` of sandbox time later, default 5)
+
+On the TensorDock face (its own words: docs/sandbox.md): ``rate_limited`` without ``headers`` if that is false;
+``offer_gone`` has the shapes nodes, hostnode, ip, ratio, deploy and stock; ``ssh_attach_fail`` makes a machine on
+which the key of its create did not land; ``empty_listing`` and ``partial_listing`` also know the operation search.
 """
 
 from __future__ import annotations
@@ -72,6 +79,7 @@ KINDS: Mapping[str, str] = {
     "listing_lag": "create",
     "no_ssh": "create",
     "ssh_delay": "create",
+    "no_driver": "create",
     "wrong_gpu": "create",
     "refuse_destroy": "destroy",
 }
@@ -82,9 +90,11 @@ BEFORE = frozenset(
 #: Spoil the answer of a call that was carried out.
 AFTER = frozenset({"lost_answer", "error_after", "truncated_json", "malformed"})
 #: Stick to a machine.
-QUIRKS = frozenset({"boot_never", "boot_error", "boot_exited", "listing_lag", "no_ssh", "ssh_delay", "wrong_gpu"})
+QUIRKS = frozenset(
+    {"boot_never", "boot_error", "boot_exited", "listing_lag", "no_ssh", "ssh_delay", "no_driver", "wrong_gpu"}
+)
 
-_SELECTORS = ("label", "instance_id", "api_key")
+_SELECTORS = ("label", "instance_id", "api_key", "path")
 
 
 @dataclass(slots=True)

@@ -78,6 +78,21 @@ class Contract:
     spans: list[Span] = field(default_factory=list)
     #: GPU load as nvidia-smi shows it: utilization (%), memory_used (MiB).
     load: dict[str, float] = field(default_factory=dict)
+    #: What its vendor calls it, where that is not its number.
+    uid: str = ""
+    #: Who logs in with its keys; ``more_keys``: other users' own keys.
+    user: str = "root"
+    more_keys: dict[str, list[str]] = field(default_factory=dict)
+    #: An address that no other machine has; empty: the marketplace's.
+    address: str = ""
+    #: GPUs are billed from the order on, not from when the machine runs.
+    bills_boot: bool = False
+    #: SSH answers so many seconds after it runs.
+    ssh_after: float = 0.0
+    #: It is removed when its account has been below zero for so many seconds; None: never.
+    removed_after: float | None = None
+    #: What only its vendor's face knows of it.
+    details: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -87,6 +102,11 @@ class Contract:
         data = json.loads(text)
         data["spans"] = [Span(**span) for span in data["spans"]]
         return cls(**data)
+
+    @property
+    def name(self) -> int | str:
+        """What its vendor calls it."""
+        return self.uid or self.id
 
     @property
     def boot_done_at(self) -> float:
@@ -100,9 +120,13 @@ class Contract:
         """
         if "ssh" not in self.runtype and "jupyter" not in self.runtype:
             return ()
-        proxy = self.proxy_port + (1 if "jupyter" in self.runtype else 0)
         direct = self.ports.get("22/tcp")
-        return (proxy,) if direct is None else (direct, proxy)
+        return tuple(port for port in (direct, self.answering_proxy) if port)
+
+    @property
+    def answering_proxy(self) -> int:
+        """The proxy's port that is ours; 0 where there is no proxy."""
+        return self.proxy_port + (1 if "jupyter" in self.runtype else 0) if self.proxy_port else 0
 
     @property
     def http_ports(self) -> tuple[int, ...]:

@@ -19,7 +19,8 @@ from providers.sandbox.instances import Contract
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS accounts (
-    id INTEGER PRIMARY KEY, api_key TEXT NOT NULL UNIQUE, credited REAL NOT NULL, spent REAL NOT NULL DEFAULT 0);
+    id INTEGER PRIMARY KEY, api_key TEXT NOT NULL UNIQUE, credited REAL NOT NULL, spent REAL NOT NULL DEFAULT 0,
+    vendor TEXT NOT NULL DEFAULT 'vastai');
 CREATE TABLE IF NOT EXISTS top_ups (
     id INTEGER PRIMARY KEY, account_id INTEGER NOT NULL, at REAL NOT NULL, amount REAL NOT NULL, service TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS contracts (
@@ -34,15 +35,33 @@ CREATE INDEX IF NOT EXISTS instance_keys_contract ON instance_keys (contract_id)
 CREATE TABLE IF NOT EXISTS asks (id INTEGER PRIMARY KEY, machine_id INTEGER NOT NULL, num_gpus INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS templates (
     id INTEGER PRIMARY KEY, hash_id TEXT NOT NULL, account_id INTEGER, data TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS secrets (
+    id TEXT PRIMARY KEY, account_id INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, value TEXT NOT NULL);
 """
 #: Everything that a reset forgets. Counters in ``meta`` live on: an id is never given twice.
-_FORGET = ("accounts", "top_ups", "contracts", "account_keys", "instance_keys", "asks", "templates")
+_FORGET = ("accounts", "top_ups", "contracts", "account_keys", "instance_keys", "asks", "templates", "secrets")
+
+
+VASTAI, TENSORDOCK = "vastai", "tensordock"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """Its key opens one vendor's face only."""
+
     id: int
     api_key: str
+    vendor: str = VASTAI
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Something that an account keeps at its vendor, e.g. an SSH key."""
+
+    id: str
+    name: str
+    type: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +84,16 @@ class Ledger:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA cache_size=-512")
         self._db.executescript(SCHEMA)
+        self._add_what_older_ledgers_lack()
         self.live: dict[int, Contract] = {}
         for (data,) in self._db.execute("SELECT data FROM contracts WHERE destroyed_at IS NULL ORDER BY id"):
             contract = Contract.from_json(data)
             self.live[contract.id] = contract
+
+    def _add_what_older_ledgers_lack(self) -> None:
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(accounts)")}
+        if "vendor" not in columns:
+            self._db.execute("ALTER TABLE accounts ADD COLUMN vendor TEXT NOT NULL DEFAULT 'vastai'")
 
     def close(self) -> None:
         self._db.close()
@@ -105,27 +130,32 @@ class Ledger:
 
     # -- accounts --------------------------------------------------------------------------------
 
-    def add_account(self, api_key: str, credit: float, at: float) -> Account:
+    def add_account(self, api_key: str, credit: float, at: float, vendor: str = VASTAI) -> Account:
         """The key's account; a new one begins with ``credit``."""
-        found = self.account_by_key(api_key)
+        found = self.account_by_key(api_key, vendor)
         if found:
             return found
         account_id = self.next_number("account", 240_000, 7)
-        self._db.execute("INSERT INTO accounts (id, api_key, credited) VALUES (?, ?, 0)", (account_id, api_key))
-        account = Account(account_id, api_key)
+        self._db.execute(
+            "INSERT INTO accounts (id, api_key, credited, vendor) VALUES (?, ?, 0, ?)", (account_id, api_key, vendor)
+        )
+        account = Account(account_id, api_key, vendor)
         if credit:
             self.top_up(account, credit, at)
         return account
 
     def accounts(self) -> list[Account]:
-        return [Account(*row) for row in self._db.execute("SELECT id, api_key FROM accounts ORDER BY id")]
+        return [Account(*row) for row in self._db.execute("SELECT id, api_key, vendor FROM accounts ORDER BY id")]
 
-    def account_by_key(self, api_key: str) -> Account | None:
-        row = self._db.execute("SELECT id, api_key FROM accounts WHERE api_key = ?", (api_key,)).fetchone()
+    def account_by_key(self, api_key: str, vendor: str = VASTAI) -> Account | None:
+        row = self._db.execute(
+            "SELECT id, api_key, vendor FROM accounts WHERE api_key = ? AND vendor = ?", (api_key, vendor)
+        ).fetchone()
         return Account(*row) if row else None
 
     def account(self, account_id: int) -> Account:
-        return Account(*self._db.execute("SELECT id, api_key FROM accounts WHERE id = ?", (account_id,)).fetchone())
+        row = self._db.execute("SELECT id, api_key, vendor FROM accounts WHERE id = ?", (account_id,)).fetchone()
+        return Account(*row)
 
     def balance_of(self, account_id: int) -> tuple[float, float]:
         """Dollars paid in, and dollars that destroyed contracts have cost."""
@@ -211,6 +241,24 @@ class Ledger:
 
     def wipe_instance_keys(self, contract_id: int) -> int:
         return self._db.execute("DELETE FROM instance_keys WHERE contract_id = ?", (contract_id,)).rowcount
+
+    # -- secrets ---------------------------------------------------------------------------------
+
+    def secrets(self, account_id: int) -> list[Secret]:
+        rows = self._db.execute(
+            "SELECT id, name, type, value FROM secrets WHERE account_id = ? ORDER BY rowid", (account_id,)
+        )
+        return [Secret(*row) for row in rows]
+
+    def add_secret(self, account_id: int, secret: Secret) -> None:
+        self._db.execute(
+            "INSERT INTO secrets VALUES (?, ?, ?, ?, ?)",
+            (secret.id, account_id, secret.name, secret.type, secret.value),
+        )
+
+    def remove_secret(self, account_id: int, secret_id: str) -> bool:
+        done = self._db.execute("DELETE FROM secrets WHERE id = ? AND account_id = ?", (secret_id, account_id))
+        return done.rowcount == 1
 
     # -- offers on sale --------------------------------------------------------------------------
 

@@ -36,3 +36,39 @@ class Limits:
 
     def forget(self) -> None:
         self._last.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is left of a quota: ``remaining`` calls for ``reset`` more seconds; ``held``: this call was one too many."""
+
+    limit: int
+    remaining: int
+    reset: float
+    held: bool
+
+
+class Quota:
+    """So many calls per caller in a stretch of time, which begins with the first of them. Wall time, as above."""
+
+    def __init__(self, calls: int, seconds: float, wall: Callable[[], float] = time.monotonic) -> None:
+        self.calls = calls
+        self._seconds = seconds
+        self._wall = wall
+        self._spent: dict[str, tuple[float, int]] = {}
+
+    def spend(self, identity: str, pace: float) -> Standing | None:
+        """Count a call; None: there is no limit. A call that is held counts nothing."""
+        if pace <= 0:
+            return None
+        now = self._wall()
+        began, spent = self._spent.get(identity, (float("-inf"), 0))
+        if now >= began + self._seconds * pace:
+            began, spent = now, 0
+        held = spent >= self.calls
+        self._spent[identity] = (began, spent if held else spent + 1)
+        left = 0 if held else self.calls - spent - 1
+        return Standing(self.calls, left, began + self._seconds * pace - now, held)
+
+    def forget(self) -> None:
+        self._spent.clear()

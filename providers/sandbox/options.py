@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_KEY = "sandbox-key"
+DEFAULT_TENSORDOCK_TOKEN = "sandbox-tensordock-token"  # noqa: S105 - opens the sandbox only
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class Options:
     key_delay: float = 0.5
     #: The address that clients are told for SSH; empty: the one that is listened on.
     public_host: str = ""
+    #: One account of the TensorDock face per token.
+    tensordock_tokens: tuple[str, ...] = (DEFAULT_TENSORDOCK_TOKEN,)
+    #: Sandbox seconds from a TensorDock delete to its end.
+    delete_seconds: float = 1.0
+    #: Where machines with an address of their own listen for SSH; 0: there are none.
+    dedicated_port: int = 22
 
     @property
     def address(self) -> str:
@@ -39,6 +46,13 @@ class Options:
         if self.public_host:
             return self.public_host
         return "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host  # noqa: S104 - a comparison
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "list_shape": ("flat", "nested", "list"),
+    "status_case": ("lower", "title", "upper"),
+    "stop_state": ("stopped", "stoppeddisassociated"),
+}
 
 
 @dataclass(slots=True)
@@ -58,6 +72,28 @@ class Settings:
     churn_seconds: float = 0.0
     #: HTTP status of a create whose bid is too low (the contract exists all the same).
     low_bid_status: int = 200
+    # From here on, what only the TensorDock face does; its contract has seen each of these.
+    delete_seconds: float = 1.0
+    #: Factor on the vendor's real latencies (locations 4.5 s, create 20 s, delete 15 s); 0: at once.
+    latency: float = 0.0
+    #: Shape of the instance list: flat, nested or list; ``list_detail``: its rows carry all that a look does.
+    list_shape: str = "flat"
+    list_detail: bool = False
+    #: How status words are written: lower, title or upper.
+    status_case: str = "lower"
+    #: What a stop leads to: stopped (billed in full) or stoppeddisassociated (the GPU is given away).
+    stop_state: str = "stopped"
+    #: A machine that is not there: HTTP 404, or 200 with the 404 in its body.
+    gone_as_200: bool = False
+    hostnodes_empty: bool = False
+    #: ``/locations`` goes on to show what is taken.
+    stale_stock: bool = False
+    #: Port forwards are accepted and dropped.
+    ports_ignored: bool = False
+    #: Hosts take only the images without ``_nvidia_`` and ``_base``.
+    few_images: bool = False
+    #: The old API answers 404.
+    v0_gone: bool = False
 
     def update(self, changes: Mapping[str, Any]) -> None:
         """Change by name; a wrong name or type is a ``ValueError`` and changes nothing."""
@@ -67,6 +103,8 @@ class Settings:
             if name not in kinds:
                 raise ValueError(f"unknown setting {name!r}; known: {', '.join(sorted(kinds))}")
             wanted[name] = kinds[name](value)
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(f"{name} is one of {', '.join(CHOICES[name])}, not {value!r}")
         for name, value in wanted.items():
             setattr(self, name, value)
 
@@ -94,6 +132,8 @@ SPECS: tuple[OptionSpec, ...] = (
     OptionSpec("speed", float, 1.0, "sandbox seconds per wall second"),
     OptionSpec("public-host", str, "", "address that clients are told for SSH, if not the one listened on"),
     OptionSpec("key-delay", float, 0.5, "sandbox seconds until an attached SSH key is accepted"),
+    OptionSpec("delete-seconds", float, 1.0, "sandbox seconds that a TensorDock delete takes"),
+    OptionSpec("dedicated-port", int, 22, "SSH port of TensorDock machines with an address of their own; 0 = none"),
 )
 
 

@@ -1,4 +1,4 @@
-"""A real SSH server for every running machine: its own host key, exactly its keys, user root only."""
+"""A real SSH server for every running machine: its own host key, and for each user exactly the keys that are his."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from providers.sandbox import http
 from providers.sandbox.engine import Engine
 from providers.sandbox.instances import Contract
 from providers.sandbox.shell import Session
+from providers.sandbox.sockets import Socket
 
 if TYPE_CHECKING:
     Process = asyncssh.SSHServerProcess[str]
@@ -44,7 +45,7 @@ def is_public_key(text: str) -> bool:
 
 
 class _Door(asyncssh.SSHServer):
-    """Lets root in with a key that the machine has at this moment."""
+    """Lets in who has a key that the machine has for him at this moment."""
 
     def __init__(self, farm: Farm, contract_id: int) -> None:
         self._farm = farm
@@ -69,10 +70,13 @@ class _Door(asyncssh.SSHServer):
         return False
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        if username != "root":
-            return False
         offered = key_body(key.export_public_key().decode())
-        return any(key_body(text) == offered for text in self._farm.engine.authorized_keys(self._contract_id))
+        return any(key_body(text) == offered for text in self._farm.engine.authorized_keys(self._contract_id, username))
+
+
+def _socket(connected: asyncssh.SSHServerConnection | Process) -> Socket:
+    client, server = connected.get_extra_info("peername"), connected.get_extra_info("sockname")
+    return Socket((client[0], client[1]), (server[0], server[1]))
 
 
 class _Mute:
@@ -124,8 +128,8 @@ class Farm:
         servers: dict[int, Server] = {}
         self._servers[contract.id] = servers
         for port in (*contract.ssh_ports, *contract.http_ports):
-            self.engine.ports.hold(port)
-            sock = self.engine.ports.take(port)
+            self.engine.ports.hold(port, contract.address)
+            sock = self.engine.ports.take(port, contract.address)
             if sock is None:
                 log.warning("machine %s: port %s is taken by somebody else", contract.id, port)
                 continue
@@ -150,8 +154,9 @@ class Farm:
     def _close(self, contract_id: int) -> None:
         for port, server in self._servers.pop(contract_id, {}).items():
             server.close()
-            if contract_id in self.engine.ledger.live:
-                self.engine.ports.hold(port)
+            contract = self.engine.ledger.live.get(contract_id)
+            if contract:
+                self.engine.ports.hold(port, contract.address)
         for connection in self.connections.pop(contract_id, set()):
             connection.abort()
 
@@ -160,9 +165,11 @@ class Farm:
         if contract is None:
             process.exit(255)
             return None
-        session = Session(
-            contract, self.engine.clock.now(), self.engine.authorized_keys(contract_id), self._count(contract_id)
-        )
+        user = str(process.get_extra_info("username"))
+        keys = self.engine.authorized_keys(contract_id, user)
+        session = Session(contract, self.engine.clock.now(), keys, self._count(contract_id), user)
+        session.sockets = [_socket(connection) for connection in self.connections.get(contract_id, ())]
+        session.came_by = _socket(process)
         if process.command is not None:
             answer = session.run(process.command)
             process.stdout.write(answer.out)
@@ -199,7 +206,8 @@ class Farm:
                 continue
             if not line:
                 return code
-            session.refresh(self.engine.clock.now(), self.engine.authorized_keys(contract_id), self._count(contract_id))
+            keys = self.engine.authorized_keys(contract_id, session.user)
+            session.refresh(self.engine.clock.now(), keys, self._count(contract_id))
             answer = session.run(line)
             code = answer.code
             process.stdout.write(answer.out)

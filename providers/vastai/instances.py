@@ -8,8 +8,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from providers import fields
 from providers.base import Instance, Phase, SSHEndpoint
-from providers.vastai import fields
 
 SSH_PORT = 22
 _SSH_USER = "root"
@@ -25,6 +25,12 @@ _PORT_KEY = re.compile(r"([0-9]{1,5})(?:/tcp)?")
 _TROUBLE = re.compile(
     r"error|failed|failure|exception|traceback|oci runtime|permission denied|manifest unknown|pull access denied"
     r"|unauthorized:|no space left",
+    re.IGNORECASE,
+)
+#: ... and those that no waiting mends: the image is not to be had, the disk is full, the container cannot be made.
+_FATAL_WHILE_LOADING = re.compile(
+    r"manifest unknown|pull access denied|repository does not exist|no such image|invalid reference format"
+    r"|unauthorized:|no space left on device|out of disk|oci runtime create failed",
     re.IGNORECASE,
 )
 #: Words after which a container that was created is never started: the row stays ``created`` for ever.
@@ -91,9 +97,11 @@ def phase_of(row: dict[str, Any]) -> tuple[Phase, str]:
 
     The contract's state outranks the container's: three times ``stopped`` is a stop by the user, a lost bid or an
     empty account; wanted running while the contract is stopped is a start that waits for a GPU and may bill
-    later. ``created`` with a runtime error never gets further. ``exited`` is final here, though right after a start
-    or a reboot it may still be the old word: the caller, who knows of its start, grants the grace. ``frozen`` keeps
-    its full bill and its memory, so it is neither stopped nor failed: ``UNKNOWN``, like every word that we do not know.
+    later. ``created`` with a runtime error never gets further, nor does ``loading`` with an error that no waiting mends
+    (section 4.4; other pulls are tried again, and only a deadline acts on them). ``exited`` is final here,
+    though right after a start or a reboot it may still be the old word: the caller, who knows of its start, grants the
+    grace. ``frozen`` keeps its full bill and its memory, so it is neither stopped nor failed: ``UNKNOWN``, like every
+    word that we do not know.
     """
     actual, current, wanted, following = (
         _word(row.get(key)) for key in ("actual_status", "cur_state", "intended_status", "next_state")
@@ -104,6 +112,8 @@ def phase_of(row: dict[str, Any]) -> tuple[Phase, str]:
         return Phase.STOPPED, "start queued until a GPU is free"
     message = fields.text(row.get("status_msg"))
     if actual == "created" and _FATAL_WHEN_CREATED.search(message):
+        return Phase.FAILED, ""
+    if actual in ("", "created", "loading") and _FATAL_WHILE_LOADING.search(message):
         return Phase.FAILED, ""
     return _PHASES.get(actual, Phase.UNKNOWN), ""
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from providers import fields
 from providers.base import OfferData
-from providers.vastai import fields
 
 _MB_PER_GB = 1024
 _SECONDS_PER_HOUR = 3600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 from providers.base import Access, LaunchOrder
@@ -22,7 +23,7 @@ class BadOrder(ValueError):
     """The order cannot be sent; the message says why."""
 
 
-def create_body(order: LaunchOrder) -> dict[str, Any]:
+def create_body(order: LaunchOrder, *, with_keys: bool = False) -> dict[str, Any]:
     """The JSON to send. Raises :class:`BadOrder` for what would be misread rather than refused.
 
     * ``cancel_unavail`` is always true: without it a taken offer leaves a stopped instance whose disk is billed.
@@ -31,6 +32,7 @@ def create_body(order: LaunchOrder) -> dict[str, Any]:
     * ``args`` run the image as it is, with ``onstart`` as its entrypoint and without an SSH server.
     * A template brings its own image and way of launching; what the order names wins over it, so that
       ``access`` gets SSH even out of a template that runs its image as it is.
+    * ``with_keys`` sends the SSH keys along: see :func:`_keys`.
     """
     if not order.label:
         raise BadOrder("an order without a label could never be found again")
@@ -51,12 +53,28 @@ def create_body(order: LaunchOrder) -> dict[str, Any]:
         body["runtype"] = RUNTYPE_SSH
     if order.onstart:
         body["onstart"] = order.onstart
+    if with_keys and order.ssh_public_keys and not _as_it_is(order):
+        body |= _keys(order)
     if order.bid_price is not None:
         if not order.bid_price.is_finite() or order.bid_price <= 0:
             raise BadOrder("a bid must be more than 0 dollars an hour")
         # Its mere presence makes the machine interruptible.
         body["price"] = order.bid_price
     return body
+
+
+def _keys(order: LaunchOrder) -> dict[str, Any]:
+    """The order's keys in both ways that a create knows: ``ssh_key``, which the vendor takes but does not always heed,
+    and lines at the head of the start script, which last for hours (section 6, pitfall 13). Never on the account, where
+    they would open everybody's machines. A template's own start script is left alone: ours would replace it."""
+    keys = [key.strip() for key in order.ssh_public_keys]
+    if any(not key or "\n" in key for key in keys):
+        raise BadOrder("an SSH public key must be one line")
+    found: dict[str, Any] = {"ssh_key": "\n".join(keys)}
+    if not order.template_id:
+        install = f"mkdir -p ~/.ssh && chmod 700 ~/.ssh && printf '%s\\n' {shlex.join(keys)} >> ~/.ssh/authorized_keys"
+        found["onstart"] = f"{install}\n{order.onstart}" if order.onstart else install
+    return found
 
 
 def _as_it_is(order: LaunchOrder) -> bool:

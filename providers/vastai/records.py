@@ -1,18 +1,14 @@
-"""What only Vast.ai has, beyond the protocol that all providers share."""
+"""The records of the Vast.ai client; those that other providers may have as well are in :mod:`providers.extras`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 
+from providers.extras import Bid, Charge, ChargeItem, HostMachine, Invoice, SSHKey, TemplateRef, User
 
-@dataclass(frozen=True, slots=True)
-class SSHKey:
-    """A public key that the account or an instance holds."""
-
-    key_id: str
-    public_key: str
+__all__ = [
+    "Bid", "Charge", "ChargeItem", "HostMachine", "Invoice", "SSHKey", "StateChange", "TemplateRef", "User",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,38 +17,3 @@ class StateChange:
 
     queued: bool
     note: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChargeItem:
-    """A part of a charge: ``gpu``, ``disk``, ``bwd`` or ``bwu``; dollars."""
-
-    kind: str
-    description: str
-    amount: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What an instance cost over a time; dollars. ``instance_id`` is empty for other sources (volumes)."""
-
-    source: str
-    instance_id: str
-    label: str
-    description: str
-    amount: Decimal
-    starts_at: datetime | None
-    ends_at: datetime | None
-    items: tuple[ChargeItem, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Invoice:
-    """One line of the account's statement; dollars, top-ups negative as the vendor writes them."""
-
-    kind: str
-    source: str
-    description: str
-    amount: Decimal
-    starts_at: datetime | None
-    ends_at: datetime | None

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from providers import fields
 from providers.errors import ListingIncomplete, ProviderError
-from providers.vastai import fields, offers
+from providers.vastai import offers
 from providers.vastai.reply import Reply
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The user, what was paid in and what was spent (Vast.ai contract, sections 5.2 to 5.5)."""
+"""The user, what was paid in and what was spent (Vast.ai contract, sections 5.2 to 5.4)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ import json
 from typing import Any
 
 from providers.sandbox import billing
+from providers.sandbox.engine import Engine
+from providers.sandbox.ledger import Account
 from providers.sandbox.vast.errors import VastError
 from providers.sandbox.vast.gateway import Call, Route
+
+#: What a user may change of itself.
+_USERS_OWN = frozenset(
+    {
+        "username", "email", "fullname", "balance_threshold", "balance_threshold_enabled", "autobill_threshold",
+        "autobill_amount",
+    }
+)  # fmt: skip
 
 
 def current_user(call: Call) -> dict[str, Any]:
     """``credit`` is what can be spent; ``balance`` is something else and stays at zero for prepaid users."""
-    account = call.account
-    credit = call.engine.credit(account)
+    return user_row(call.engine, call.account)
+
+
+def user_row(engine: Engine, account: Account) -> dict[str, Any]:
+    credit = engine.credit(account)
     return {
         "id": account.id,
         "key_id": account.id + 1,
@@ -34,7 +47,25 @@ def current_user(call: Call) -> dict[str, Any]:
         "can_pay": True,
         "has_billing": True,
         "has_payout": False,
+        **json.loads(engine.ledger.get_meta(f"user:{account.id}") or "{}"),
     }
+
+
+def update_user(call: Call) -> dict[str, Any]:
+    """Write some of one's own fields; the money and the keys are not among them."""
+    if not call.body:
+        raise VastError(400, "missing_input", "No input was given.")
+    for name, value in call.body.items():
+        if name not in _USERS_OWN:
+            raise VastError(400, "nonexistent_key", f"{name} cannot be changed.")
+        if value == "":
+            raise VastError(400, "empty_input", f"{name} is empty.")
+        if len(str(value)) > 256:
+            raise VastError(400, "input_too_long", f"{name} is longer than 256 characters.")
+    name = f"user:{call.account.id}"
+    kept = json.loads(call.engine.ledger.get_meta(name) or "{}")
+    call.engine.ledger.set_meta(name, json.dumps({**kept, **call.body}))
+    return {"success": True, **user_row(call.engine, call.account)}
 
 
 def _range(filters: Any, column: str) -> tuple[float, float] | None:
@@ -49,9 +80,9 @@ def _range(filters: Any, column: str) -> tuple[float, float] | None:
 
 def _page(call: Call, rows: list[dict[str, Any]], default: int, most: int) -> tuple[list[dict[str, Any]], str | None]:
     """A page by offset, which is all that the token holds."""
-    text = call.request.query.get("limit", "")
+    text = call.query.get("limit", "")
     size = min(most, int(text)) if text.isdigit() and int(text) else default
-    token, start = call.request.query.get("after_token"), 0
+    token, start = call.query.get("after_token"), 0
     if token:
         try:
             start = int(json.loads(base64.b64decode(token, validate=True))["offset"])
@@ -62,7 +93,7 @@ def _page(call: Call, rows: list[dict[str, Any]], default: int, most: int) -> tu
 
 
 def _newest_first(call: Call, rows: list[dict[str, Any]], default: bool) -> list[dict[str, Any]]:
-    text = call.request.query.get("latest_first", str(default)).lower()
+    text = call.query.get("latest_first", str(default)).lower()
     return sorted(rows, key=lambda row: float(row["start"]), reverse=text in ("true", "1"))
 
 
@@ -100,13 +131,8 @@ def _charge_row(charge: billing.Charge) -> dict[str, Any]:
     }
 
 
-def invoices(call: Call) -> dict[str, Any]:
-    """Top-ups, as negative amounts. Without a range: 200, and no."""
-    bounds = _range(call.json_query("select_filters", {}), "when")
-    if bounds is None:
-        empty: dict[str, Any] = {"count": 0, "total": 0, "results": [], "next_token": None}
-        return {"success": False, "error": "Invalid date range", **empty}
-    rows: list[dict[str, Any]] = [
+def invoice_rows(call: Call) -> list[dict[str, Any]]:
+    return [
         {
             "start": at,
             "end": None,
@@ -118,21 +144,24 @@ def invoices(call: Call) -> dict[str, Any]:
             "items": [],
         }
         for number, at, amount, service in call.engine.ledger.top_ups(call.account)
-        if bounds[0] <= at <= bounds[1]
     ]
+
+
+def invoices(call: Call) -> dict[str, Any]:
+    """Top-ups, as negative amounts. Without a range: 200, and no."""
+    bounds = _range(call.json_query("select_filters", {}), "when")
+    if bounds is None:
+        empty: dict[str, Any] = {"count": 0, "total": 0, "results": [], "next_token": None}
+        return {"success": False, "error": "Invalid date range", **empty}
+    rows = [row for row in invoice_rows(call) if bounds[0] <= row["start"] <= bounds[1]]
     rows = _newest_first(call, rows, False)
     page, token = _page(call, rows, 60, 100)
     return {"success": True, "count": len(page), "total": len(rows), "next_token": token, "results": page}
-
-
-def machines(call: Call) -> dict[str, Any]:
-    """Nobody is a host here."""
-    return {"machines": []} if call.account else {}
 
 
 ROUTES = [
     Route("GET", "/api/v0/users/current/", "user", current_user),
     Route("GET", "/api/v0/charges/", "charges", charges),
     Route("GET", "/api/v1/invoices/", "invoices", invoices),
-    Route("GET", "/api/v0/machines/", "machines", machines),
+    Route("PUT", "/api/v0/users/", "user_update", update_user),
 ]

@@ -65,10 +65,14 @@ def offer_gone(ask_id: int, shape: str) -> VastError:
 
 
 def framework_error(request: web.Request, status: int, detail: str = "") -> web.Response:
+    """The page for an error of the HTTP layer."""
+    return error_page(status, request.headers.get("Accept", ""), request.method, detail)
+
+
+def error_page(status: int, accept: str, method: str, detail: str = "") -> web.Response:
     """An error page whose form follows ``Accept``: JSON, plain text or, by default, HTML."""
     title, explanation = _EXPLANATIONS.get(status, ("Error", "An error occurred."))
-    explanation = explanation.format(method=request.method)
-    accept = request.headers.get("Accept", "")
+    explanation = explanation.format(method=method)
     headline = f"{status} {title}"
     if accept == "application/json" or accept.startswith("application/json;"):
         body = {"message": f"{explanation}\n\n{detail}\n\n", "code": headline, "title": title}
@@ -79,15 +83,5 @@ def framework_error(request: web.Request, status: int, detail: str = "") -> web.
     page = (
         f"<html>\n <head>\n  <title>{headline}</title>\n </head>\n <body>\n  <h1>{headline}</h1>\n"
         f"  {escape(explanation)}<br/><br/>\n{escape(detail)}\n\n </body>\n</html>"
-    )
-    return web.Response(text=page, status=status, content_type="text/html")
-
-
-def proxy_error(status: int) -> web.Response:
-    """What a web server in front answers when it loses the application: HTML, whatever was asked for."""
-    headline = f"{status} {_EXPLANATIONS.get(status, ('Error', ''))[0]}"
-    page = (
-        f"<html>\r\n<head><title>{headline}</title></head>\r\n<body>\r\n<center><h1>{headline}</h1></center>\r\n"
-        "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
     )
     return web.Response(text=page, status=status, content_type="text/html")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -17,25 +17,27 @@ from providers.sandbox.instances import Contract
 from providers.sandbox.ledger import Account
 from providers.sandbox.limits import Held
 from providers.sandbox.replies import json_reply
+from providers.sandbox.spoil import proxy_error, spoil
 from providers.sandbox.ssh import Farm
 from providers.sandbox.vast.errors import (
     VastError,
-    framework_error,
+    error_page,
     invalid_request,
     no_such_instance,
     offer_gone,
-    proxy_error,
 )
 from providers.sandbox.vast.intervals import INTERVALS
 
 log = logging.getLogger("sandbox.vast")
+Envelope = Callable[[web.Response], web.Response]
 #: What the key of one instance may do, with that instance (Vast.ai contract, section 1.2).
 _INSTANCE_KEY_MAY = frozenset({"get", "update", "destroy"})
 
 
 @dataclass(slots=True)
 class Call:
-    """One request, read and authenticated."""
+    """One request, read and authenticated. ``query`` and ``path`` (what the route's path named) are a copy: a face
+    with other words for the same things fills in its own."""
 
     request: web.Request
     engine: Engine
@@ -45,6 +47,12 @@ class Call:
     caller: Account | None
     #: Set when the caller came with the key of one instance.
     only_instance: int | None = None
+    query: dict[str, str] = field(default_factory=dict)
+    path: dict[str, str] = field(default_factory=dict)
+    #: The form in which the framework's own errors are wanted.
+    accept: str = ""
+    #: What the vendor makes of an answer before the network gets it.
+    envelope: Envelope = field(default=lambda answer: answer)
 
     @property
     def account(self) -> Account:
@@ -52,12 +60,8 @@ class Call:
             raise VastError(403, "auth_error", "This action requires login.")
         return self.caller
 
-    @property
-    def query(self) -> dict[str, str]:
-        return dict(self.request.query)
-
     def number(self, name: str = "id") -> int:
-        return int(self.request.match_info[name])
+        return int(self.path[name])
 
     def ids(self, name: str) -> list[int]:
         """A list of ids in the body."""
@@ -68,7 +72,7 @@ class Call:
 
     def json_query(self, name: str, default: Any) -> Any:
         """A query argument that carries JSON."""
-        text = self.request.query.get(name)
+        text = self.query.get(name)
         if not text:
             return default
         try:
@@ -101,6 +105,11 @@ class Route:
     public: bool = False
     half: Callable[[Call], dict[str, Any]] | None = None
 
+    @property
+    def about_instance(self) -> bool:
+        """Whether the id in the path is an instance's."""
+        return "/instances/" in self.path
+
 
 def mount(app: web.Application, engine: Engine, farm: Farm, routes: list[Route]) -> None:
     for route in routes:
@@ -112,16 +121,20 @@ def mount(app: web.Application, engine: Engine, farm: Farm, routes: list[Route])
 def _endpoint(engine: Engine, farm: Farm, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def endpoint(request: web.Request) -> web.StreamResponse:
         try:
-            call = Call(request, engine, farm, route.operation, await _body_of(request, route), None)
+            body = await body_of(request)
+            call = Call(request, engine, farm, route.operation, body, None)
+            call.query, call.path = dict(request.query), dict(request.match_info)
+            call.accept = request.headers.get("Accept", "")
             call.caller, call.only_instance = _authenticate(call, route)
-            return await _through(call, route)
+            return await through(call, route)
         except VastError as error:
             return error.answer()
 
     return endpoint
 
 
-async def _body_of(request: web.Request, route: Route) -> dict[str, Any]:
+async def body_of(request: web.Request) -> dict[str, Any]:
+    """The JSON object in the body; none at all is an empty one."""
     text = await request.text()
     if not text.strip():
         return {}
@@ -137,7 +150,7 @@ async def _body_of(request: web.Request, route: Route) -> dict[str, Any]:
 def _authenticate(call: Call, route: Route) -> tuple[Account | None, int | None]:
     """The caller's account (sections 1.2 and 1.4): header or query; searching needs none, but a wrong key fails."""
     header = call.request.headers.get("Authorization", "")
-    key = header.removeprefix("Bearer ").strip() if header else call.request.query.get("api_key", "")
+    key = header.removeprefix("Bearer ").strip() if header else call.query.get("api_key", "")
     if not key:
         if route.public:
             return None, None
@@ -145,39 +158,40 @@ def _authenticate(call: Call, route: Route) -> tuple[Account | None, int | None]
     account = call.engine.ledger.account_by_key(key)
     if account:
         return account, None
-    named = call.request.match_info.get("id", "")
+    named = call.path.get("id", "")
     instance = call.engine.ledger.live.get(int(named)) if route.operation in _INSTANCE_KEY_MAY and named else None
     if instance and instance.instance_key == key:
         return call.engine.ledger.account(instance.account_id), instance.id
     raise VastError(call.engine.settings.bad_key_status, "auth_error", "Invalid user key")
 
 
-async def _through(call: Call, route: Route) -> web.StreamResponse:
-    engine, facts = call.engine, _facts(call)
+async def through(call: Call, route: Route) -> web.StreamResponse:
+    """Carry out an authenticated call, with the faults that are armed for it."""
+    engine, facts = call.engine, _facts(call, route)
     identity = call.caller.api_key if call.caller else str(call.request.remote)
     interval = INTERVALS.get(route.operation, 0.0)
     held = engine.limits.check(route.operation, identity, interval, engine.settings.pace)
     if held:
-        return too_many(call, held)
+        return call.envelope(too_many(call, held))
     slow = engine.faults.take({"slow"}, route.operation, **facts)
     if slow and not slow.params.get("after"):
         await asyncio.sleep(float(slow.params.get("seconds", 5.0)))
     engine.tick()
     before = engine.faults.take(BEFORE, route.operation, **facts)
     spoiled = None if before else engine.faults.take(AFTER, route.operation, **facts)
-    answer = _instead(call, before, route) if before else _carry_out(call, route)
+    answer = call.envelope(_instead(call, before, route) if before else _carry_out(call, route))
     await call.farm.sync()
     if slow and slow.params.get("after"):
         await asyncio.sleep(float(slow.params.get("seconds", 5.0)))
     return await _spoil(call, spoiled, answer) if spoiled else answer
 
 
-def _facts(call: Call) -> dict[str, Any]:
+def _facts(call: Call, route: Route) -> dict[str, Any]:
     """What faults select calls by."""
     facts: dict[str, Any] = {"label": call.body.get("label")}
     if call.caller:
         facts["api_key"] = call.caller.api_key
-    if "id" in call.request.match_info and "/instances/" in call.request.path:
+    if "id" in call.path and route.about_instance:
         facts["instance_id"] = call.number()
         contract = call.engine.ledger.live.get(call.number())
         facts["label"] = contract.label if contract else facts["label"]
@@ -199,7 +213,7 @@ def too_many(call: Call, held: Held) -> web.Response:
         body = {"success": False, "error": "rate_limit_exceeded", "msg": detail}
         answer = json_reply(body, status=429)
     else:
-        answer = framework_error(call.request, 429, detail)
+        answer = error_page(429, call.accept, call.request.method, detail)
     if call.engine.settings.retry_after:
         answer.headers["Retry-After"] = str(max(1, round(held.wait)))
         answer.headers["X-RateLimit-Limit"] = "1"
@@ -236,20 +250,7 @@ def _instead(call: Call, fault: Fault, route: Route) -> web.Response:
 
 
 async def _spoil(call: Call, fault: Fault, answer: web.Response) -> web.StreamResponse:
-    """What the network or a proxy makes of a good answer."""
-    if fault.kind == "error_after":
-        return proxy_error(int(fault.params.get("status", 502)))
-    if fault.kind == "malformed":
-        return json_reply(fault.params.get("body", ["unexpected"]))
-    transport = call.request.transport
-    text = answer.text or ""
-    if fault.kind == "truncated_json":
-        half = text[: max(1, len(text) // 2)]
-        if not fault.params.get("mid_stream"):
-            return web.Response(body=half.encode(), status=answer.status, headers={"Content-Type": "application/json"})
-        broken = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(text))})
-        await broken.prepare(call.request)
-        await broken.write(half.encode())
-    if transport is not None:
-        transport.abort() if fault.kind == "lost_answer" else transport.close()
-    return web.Response(status=200)
+    """What a proxy behind the envelope, or the network before it, makes of a good answer."""
+    spoilt = await spoil(call.request, fault, answer)
+    behind = fault.kind in ("error_after", "malformed")
+    return call.envelope(spoilt) if behind and isinstance(spoilt, web.Response) else spoilt

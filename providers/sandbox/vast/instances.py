@@ -92,8 +92,8 @@ def _page(
     call: Call, rows: list[dict[str, Any]], order: list[tuple[str, bool]]
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The rows after the token's row. The token names values, so it survives rows that come and go."""
-    size = _limit(call.request.query.get("limit"))
-    token = call.request.query.get("after_token")
+    size = _limit(call.query.get("limit"))
+    token = call.query.get("after_token")
     if token:
         last = _read_token(token, order)
         marked = [*(row for row in rows if row["id"] != last["id"]), {**last, "_mark": True}]

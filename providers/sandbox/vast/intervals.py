@@ -25,4 +25,7 @@ INTERVALS: Mapping[str, float] = {
     "invoices": 3.0,
     "charges": 1.0,
     "machines": 2.5,
+    "machine_minbid": 1.5,
+    "machine_unlist": 1.8,
+    "user_update": 5.0,
 }

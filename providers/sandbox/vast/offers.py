@@ -39,7 +39,7 @@ def search_post(call: Call) -> dict[str, Any]:
 
 
 def search_get(call: Call) -> dict[str, Any]:
-    text = call.request.query.get("q", "{}")
+    text = call.query.get("q", "{}")
     try:
         wanted = json.loads(text)
     except ValueError:

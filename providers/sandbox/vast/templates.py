@@ -8,6 +8,7 @@ from typing import Any
 
 from providers.sandbox.engine import Engine
 from providers.sandbox.filters import BadFilter, Test, compile_filter, keep, sort_rows
+from providers.sandbox.vast import hosting
 from providers.sandbox.vast.errors import VastError, invalid_request
 from providers.sandbox.vast.gateway import Call, Route
 from providers.sandbox.vast.template_seeds import seeds
@@ -29,7 +30,8 @@ _CONTENT: dict[str, Any] = {
 
 
 def plant(engine: Engine) -> None:
-    """Put the public templates into an empty ledger."""
+    """What a market begins with, after a start as after a reset: the hosts' machines, and the public templates."""
+    hosting.restore(engine)
     if engine.ledger.templates(-1):
         return
     with engine.ledger.together():

@@ -6,7 +6,8 @@ import pytest
 
 from providers.sandbox.instances import Contract
 from providers.sandbox.nvidia import gpus_of
-from providers.sandbox.shell import Session
+from providers.sandbox.shell import Answer, Session
+from providers.sandbox.sockets import Socket
 
 NOW = 1_790_000_000.0
 
@@ -57,6 +58,23 @@ def run(
 )
 def test_commands(line: str, expected: tuple[str, str, int]) -> None:
     assert run(line) == expected
+
+
+def test_the_kernels_table_of_connections() -> None:
+    session = Session(machine(), NOW, [], 0)
+    session.came_by = Socket(("10.0.0.1", 40_000), ("172.17.0.2", 22))
+    session.sockets = [session.came_by, Socket(("10.0.0.2", 40_001), ("172.17.0.2", 22))]
+    assert session.run("echo $SSH_CONNECTION").out == "10.0.0.1 40000 172.17.0.2 22\n"
+    ours, theirs = session.run("grep -hs ' 01 ' /proc/net/tcp /proc/net/tcp6").out.splitlines()
+    assert ours.split()[1:4] == ["020011AC:0016", "0100000A:9C40", "01"]
+    assert theirs.split()[1:4] == ["020011AC:0016", "0200000A:9C41", "01"]
+    head = session.run("cat /proc/net/tcp").out.splitlines()[0].split()
+    assert head[:4] == ["sl", "local_address", "rem_address", "st"]
+    assert session.run("grep -l address /proc/net/tcp").out == "/proc/net/tcp\n"
+    assert session.run("grep address /proc/net/tcp6") == Answer(
+        err="grep: /proc/net/tcp6: No such file or directory\n", code=2
+    )
+    assert session.run("grep nothing /etc/hostname").code == 1
 
 
 def test_uptime_and_who_count_logins() -> None:

@@ -53,16 +53,13 @@ class TestVastAI(ProviderContract):
         assert instance.status == "created"
         assert start_failure(instance.status, instance.status_message)
 
-    def test_an_image_that_cannot_be_pulled_shows_while_it_boots(
+    def test_an_image_that_cannot_be_pulled_has_failed_though_it_says_loading(
         self, market: SandboxProcess, provider: Provider, order: LaunchOrder
     ) -> None:
         market.fault("boot_error", mode="pull")
-        instance_id = provider.create(order).instance_id
-        instance = provider.get_instance(instance_id)
-        while instance is not None and not start_failure(instance.status, instance.status_message):
-            instance = provider.get_instance(instance_id)
-        assert instance is not None
-        assert instance.phase is Phase.BOOTING
+        instance = self.wait_for(provider, provider.create(order).instance_id, Phase.FAILED)
+        assert instance.status == "loading"
+        assert start_failure(instance.status, instance.status_message)
 
     def test_a_container_that_ends_at_once(
         self, market: SandboxProcess, provider: Provider, order: LaunchOrder

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from providers.base import Created, Instance, InstanceListing, LaunchOrder, OfferData, OfferListing
 from providers.errors import OutcomeUnknown, ProviderError
 from providers.http import HTTPClient, NullGate, NullObserver
-from providers.vastai import NativeTransport, OfferSearch, VastAI
+from providers.vastai import AnyVastAI, LowCodeAPITransport, NativeTransport, OfferSearch, VastAI, VastAIByGateway
 from tests.providers.vastai.conftest import BASE, KEY, instance_row, listing, offer_row
 
 _ANY = re.compile(r".*")
 SINCE, UNTIL = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
 ORDER = LaunchOrder(offer_id="1", label="gpb-prod-abcdefghijklmn27-1", image="img:1", disk_gb=20)
 
-OPERATIONS: dict[str, Callable[[VastAI], Any]] = {
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "list_offers": lambda client: client.list_offers(),
     "create": lambda client: client.create(ORDER),
     "list_instances": lambda client: client.list_instances(),
@@ -47,7 +47,33 @@ OPERATIONS: dict[str, Callable[[VastAI], Any]] = {
     "balance": lambda client: client.balance(),
     "charges": lambda client: client.charges(SINCE, UNTIL),
     "invoices": lambda client: client.invoices(SINCE, UNTIL),
+    "offer_page": lambda client: client.offer_page(),
+    "offer": lambda client: client.offer("7000001"),
+    "instance_page": lambda client: client.instance_page("running"),
+    "bids": lambda client: client.bids(),
+    "bid": lambda client: client.bid("9000001"),
+    "create_bid": lambda client: client.create_bid(Decimal(1), 1, 1),
+    "delete_bid": lambda client: client.delete_bid("9000001"),
+    "update_instance": lambda client: client.update_instance("1", {"label": "x"}),
+    "reboot": lambda client: client.reboot("1"),
+    "request_logs": lambda client: client.request_logs("1"),
+    "current_user": lambda client: client.current_user(),
+    "user": lambda client: client.user("1"),
+    "update_current_user": lambda client: client.update_current_user({"username": "x"}),
+    "invoice_page": lambda client: client.invoice_page(),
+    "invoice": lambda client: client.invoice("1"),
+    "template": lambda client: client.template("1"),
+    "template_page": lambda client: client.template_page(),
+    "create_template": lambda client: client.create_template("x", "img:1"),
+    "update_template": lambda client: client.update_template("1", {"name": "x"}),
+    "delete_template": lambda client: client.delete_template("1"),
+    "host_machines": lambda client: client.host_machines(),
+    "host_machine": lambda client: client.host_machine("1"),
+    "offer_machine": lambda client: client.offer_machine("1", Decimal(1)),
+    "update_machine_offer": lambda client: client.update_machine_offer("1", {"price_gpu": 1}),
+    "withdraw_machine_offer": lambda client: client.withdraw_machine_offer("1"),
 }
+BY_GATEWAY = sorted(OPERATIONS.keys() - {"destroy_many"})
 
 WORDS = [
     *("success", "error", "msg", "message", "detail", "instances", "instances_found", "total_instances", "next_token"),
@@ -99,11 +125,31 @@ statuses = st.sampled_from([200, 200, 200, 200, 201, 204, 301, 400, 401, 402, 40
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(status=statuses, body=bodies, cut=st.one_of(st.none(), st.integers(0, 30)))
 def test_only_provider_errors_get_out(operation: str, status: int, body: Any, cut: int | None) -> None:
     http = HTTPClient("vastai", BASE, KEY, NullGate(), NullObserver())
     client = VastAI(NativeTransport(http), OfferSearch(max_pages=4))
+    _fuzz(client, operation, status, body, cut)
+
+
+@pytest.mark.parametrize("operation", BY_GATEWAY)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    status=statuses,
+    body=bodies,
+    under=st.sampled_from(["result", "error", "message"]),
+    cut=st.one_of(st.none(), st.integers(0, 30)),
+)
+def test_only_provider_errors_get_out_of_the_gateway(
+    operation: str, status: int, body: Any, under: str, cut: int | None
+) -> None:
+    http = HTTPClient("vastai", BASE, "", NullGate(), NullObserver(), secrets=(KEY,))
+    client = VastAIByGateway(LowCodeAPITransport(http, KEY), OfferSearch(max_pages=4))
+    _fuzz(client, operation, status, {"message": KEY, "provider": "vastai", under: body}, cut)
+
+
+def _fuzz(client: AnyVastAI, operation: str, status: int, body: Any, cut: int | None) -> None:
     content = json.dumps(body).encode()
     content = content if cut is None else content[:cut]
     with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
