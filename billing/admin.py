@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from billing import services
+from billing import webhook_admin as webhook_admin
 from billing.models import ApiKey, Consumer, MeterSegment
 from gpubroker.common import clock
 from gpubroker.common.admin import ReadOnlyAdmin, ReadOnlyInline

@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from django.db import models
 
+from billing.webhook_models import WebhookDelivery as WebhookDelivery
+from billing.webhook_models import WebhookEndpoint as WebhookEndpoint
+from billing.webhook_models import WebhookMessage as WebhookMessage
 from gpubroker.common.principal import READ, SPEND, STAFF
 
 #: What a key may hold, as it is stored. Staff implies the others and stands alone.

@@ -7,7 +7,8 @@ from typing import Any
 from rest_framework import serializers
 
 from billing.services import LONGEST_LIFE_DAYS
-from gpubroker.common.api import PageQuery, StrictCharField, StrictIntegerField
+from gpubroker.common.api import PageQuery, StrictIntegerField
+from gpubroker.common.names import NameField
 from gpubroker.common.principal import SCOPES
 
 
@@ -39,7 +40,7 @@ class CostSchema(serializers.Serializer[Any]):
 
 
 class ConsumerBody(serializers.Serializer[Any]):
-    consumer_id = StrictCharField(max_length=128, help_text="The name that sessions are asked for under")
+    consumer_id = NameField(max_length=128, help_text="The name that sessions are asked for under")
 
 
 class ConsumerSchema(serializers.Serializer[Any]):
@@ -58,14 +59,14 @@ class KeyParams(PageQuery):
 
 
 class KeyBody(serializers.Serializer[Any]):
-    consumer_id = StrictCharField(
+    consumer_id = NameField(
         required=False, max_length=128, help_text="Whose key; made if need be. None for a staff key"
     )
     scopes = serializers.ListField(
         required=False, child=serializers.ChoiceField(choices=SCOPES), min_length=1, max_length=len(SCOPES),
         help_text="Default read and spend. staff implies all and sees every consumer",
     )  # fmt: skip
-    name = StrictCharField(required=False, max_length=100, allow_blank=True, help_text="For people: what it is for")
+    name = NameField(required=False, max_length=100, allow_blank=True, help_text="For people: what it is for")
     expires_in_days = StrictIntegerField(
         required=False, min_value=1, max_value=LONGEST_LIFE_DAYS, help_text="Default: never"
     )

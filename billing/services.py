@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,6 +20,7 @@ from billing import keys
 from billing.models import SCOPE_LISTS, ApiKey, Consumer, MeterSegment
 from gpubroker.common import clock
 from gpubroker.common.errors import ApiError, BadField
+from gpubroker.common.names import REASON, is_plain
 from gpubroker.common.principal import READ, SCOPES, SPEND, STAFF
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,12 @@ def make_key(
 ) -> MadeKey:
     """A key for the consumer of that name, who is made if need be, or a staff key for nobody.
 
-    400 when the scopes and the consumer do not go together.
+    400 when the scopes and the consumer do not go together, and for names with characters that cannot be seen.
     """
     listed = scope_list(scopes)
+    for field_name, text in (("consumer_id", consumer or ""), ("name", name)):
+        if not is_plain(text):
+            raise BadField(field_name, REASON)
     if listed == STAFF and consumer:
         raise BadField("consumer_id", "a staff key belongs to no consumer")
     if listed != STAFF and not consumer:
@@ -150,40 +154,57 @@ def rotate_key(prefix: str, *, by: str, grace: timedelta = GRACE) -> MadeKey:
             old.save(update_fields=["expires_at"])
         else:
             revoke_key(prefix, by=by)
-    keys.keyring.forget(prefix)
+    # Once more when it is committed, which a caller's own transaction may put off: until then others read the old row.
+    transaction.on_commit(lambda: keys.keyring.forget(prefix))
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """From ``at`` on, ``kind`` of this rental costs ``per_hour`` dollars."""
+
+    account: Account
+    kind: str
+    per_hour: Decimal
+    at: datetime
 
 
 def set_rate(account: Account, kind: str, rate_per_hour: Decimal, at: datetime) -> None:
     """From ``at`` on, this rental costs ``rate_per_hour`` for ``kind``. The same rate again changes nothing."""
-    rate = rate_per_hour.quantize(RATE_PLACES)
+    set_rates([Rate(account, kind, rate_per_hour, at)])
+
+
+def set_rates(rates: Sequence[Rate]) -> None:
+    """:func:`set_rate` for many in one transaction, at most one of a kind for each rental."""
     with transaction.atomic():
-        running = (
-            MeterSegment.objects.select_for_update(no_key=True)
-            .filter(rental_id=account.rental_id, kind=kind, ended_at__isnull=True)
-            .first()
+        still_open = MeterSegment.objects.filter(
+            rental_id__in={rate.account.rental_id for rate in rates}, ended_at__isnull=True
         )
-        if running is not None and running.rate_per_hour == rate:
-            return
-        if running is not None:
-            running.ended_at = max(at, running.started_at)
-            running.save(update_fields=["ended_at"])
-        MeterSegment.objects.bulk_create(
-            [
+        locked = still_open.select_for_update(no_key=True).order_by("id")
+        running = {(segment.rental_id, segment.kind): segment for segment in locked}
+        opened = []
+        for rate in rates:
+            account, per_hour = rate.account, rate.per_hour.quantize(RATE_PLACES)
+            before = running.get((account.rental_id, rate.kind))
+            if before is not None and before.rate_per_hour == per_hour:
+                continue
+            if before is not None:
+                before.ended_at = max(rate.at, before.started_at)
+                before.save(update_fields=["ended_at"])
+            opened.append(
                 MeterSegment(
                     rental_id=account.rental_id,
                     session_id=account.session_id,
                     consumer_id=account.consumer_id,
                     provider=account.provider,
                     gpu_type=account.gpu_type,
-                    kind=kind,
-                    rate_per_hour=rate,
-                    started_at=at,
+                    kind=rate.kind,
+                    rate_per_hour=per_hour,
+                    started_at=rate.at,
                 )
-            ],
-            # A second worker may have opened it in the same instant: the constraint keeps one.
-            ignore_conflicts=True,
-        )
+            )
+        # A second worker may have opened one in the same instant: the constraint keeps one.
+        MeterSegment.objects.bulk_create(opened, batch_size=500, ignore_conflicts=True)
 
 
 def backdate(rental_id: uuid.UUID, kind: str, to: datetime) -> None:

@@ -22,13 +22,11 @@ from billing.serializers import (
     MadeKeySchema,
     RotateBody,
 )
-from gpubroker.common import principal
+from gpubroker.common import idempotency, principal
 from gpubroker.common.api import PageQuery, read_body, read_query
+from gpubroker.common.idempotency import Answer
 from gpubroker.common.permissions import StaffKeyOnly, StaffOnly
-from gpubroker.common.schema import errors, example, request_example
-
-#: Secrets must not rest in any cache on their way.
-NO_STORE = {"Cache-Control": "no-store"}
+from gpubroker.common.schema import IDEMPOTENCY_KEY, KEY_REUSED, errors, example, request_example
 
 EXAMPLE_CONSUMER = {"consumer_id": "my-application", "created_at": "2026-01-29T12:00:00Z"}
 EXAMPLE_KEY = {
@@ -46,8 +44,8 @@ def page_of(params: dict[str, Any]) -> slice:
     return slice(offset, offset + limit if limit else None)
 
 
-def made(key: services.MadeKey) -> Response:
-    return Response({"key": selectors.key_shown(key.key), "api_key": key.secret}, status=201, headers=NO_STORE)
+def made(key: services.MadeKey) -> Answer:
+    return Answer(201, {"key": selectors.key_shown(key.key)}, key.secret, idempotency.API_KEY)
 
 
 class ConsumersView(APIView):
@@ -65,14 +63,14 @@ class ConsumersView(APIView):
         return Response({"consumers": page, "count": len(page), "total": found.count()})
 
     @extend_schema(
-        operation_id="create_consumer", tags=["keys"], request=ConsumerBody,
+        operation_id="create_consumer", tags=["keys"], request=ConsumerBody, parameters=[IDEMPOTENCY_KEY],
         responses={201: ConsumerSchema, **errors(400, 409, _409="there is a consumer my-application already")},
         examples=[request_example({"consumer_id": "my-application"}), example(EXAMPLE_CONSUMER, status=201)],
     )  # fmt: skip
     def post(self, request: Request) -> Response:
         """Make a consumer. The first session or key under a new name makes one as well."""
-        consumer = services.new_consumer(read_body(ConsumerBody, request)["consumer_id"])
-        return Response(selectors.consumer_shown(consumer), status=201)
+        name = read_body(ConsumerBody, request)["consumer_id"]
+        return idempotency.once(request, lambda: Answer(201, selectors.consumer_shown(services.new_consumer(name))))
 
 
 class KeysView(APIView):
@@ -90,7 +88,8 @@ class KeysView(APIView):
         return Response({"keys": page, "count": len(page), "total": found.count()})
 
     @extend_schema(
-        operation_id="create_key", tags=["keys"], request=KeyBody, responses={201: MadeKeySchema, **errors(400)},
+        operation_id="create_key", tags=["keys"], request=KeyBody, parameters=[IDEMPOTENCY_KEY],
+        responses={201: MadeKeySchema, **errors(400, 409, _409=KEY_REUSED)},
         examples=[
             request_example({"consumer_id": "my-application", "scopes": ["read", "spend"], "name": "nightly training"}),
             example({"key": EXAMPLE_NEW, "api_key": EXAMPLE_SECRET}, status=201),
@@ -98,15 +97,19 @@ class KeysView(APIView):
     )  # fmt: skip
     def post(self, request: Request) -> Response:
         """Make a key for a consumer, or a staff key. The answer is the only place where it is ever shown."""
-        body = read_body(KeyBody, request)
+        body, by = read_body(KeyBody, request), principal.of(request).actor
         days = body.get("expires_in_days")
-        return made(
-            services.make_key(
-                body.get("consumer_id"), by=principal.of(request).actor,
-                scopes=body.get("scopes", services.DEFAULT_SCOPES), name=body.get("name", ""),
-                expires_in=timedelta(days=days) if days is not None else None,
-            )
-        )  # fmt: skip
+
+        def act() -> Answer:
+            return made(
+                services.make_key(
+                    body.get("consumer_id"), by=by,
+                    scopes=body.get("scopes", services.DEFAULT_SCOPES), name=body.get("name", ""),
+                    expires_in=timedelta(days=days) if days is not None else None,
+                )
+            )  # fmt: skip
+
+        return idempotency.once(request, act)
 
 
 class KeyView(APIView):
@@ -126,7 +129,7 @@ class RotateView(APIView):
     permission_classes = [StaffKeyOnly]
 
     @extend_schema(
-        operation_id="rotate_key", tags=["keys"], request=RotateBody,
+        operation_id="rotate_key", tags=["keys"], request=RotateBody, parameters=[IDEMPOTENCY_KEY],
         responses={
             201: MadeKeySchema,
             **errors(
@@ -141,5 +144,5 @@ class RotateView(APIView):
     )  # fmt: skip
     def post(self, request: Request, prefix: str) -> Response:
         """A new key in place of this one, which works on for a day, or for ``grace_seconds``."""
-        grace = timedelta(seconds=read_body(RotateBody, request)["grace_seconds"])
-        return made(services.rotate_key(prefix, by=principal.of(request).actor, grace=grace))
+        grace, by = timedelta(seconds=read_body(RotateBody, request)["grace_seconds"]), principal.of(request).actor
+        return idempotency.once(request, lambda: made(services.rotate_key(prefix, by=by, grace=grace)))
