@@ -82,6 +82,20 @@ def make_encryption_key() -> None:
     typer.echo(Fernet.generate_key().decode())
 
 
+@app.command("new-provider")
+def new_provider(
+    name: Annotated[str, typer.Argument(help="Its name: lower-case letters and digits.")],
+    into: Annotated[str, typer.Option(help="A checkout of the broker. Default: this one.")] = "",
+) -> None:
+    """Make the folder of another provider, with contract tests that fail until it is built."""
+    from pathlib import Path
+
+    from gpubroker import new_provider as generator
+
+    root = Path(into).resolve() if into else generator.ROOT
+    typer.echo(generator.report(generator.make(name, root), name, root))
+
+
 @app.command()
 def check() -> None:
     """Say what is wrong with the configuration, if anything; changes nothing that runs."""

@@ -26,7 +26,9 @@ same header to use that.
 **Repeating a POST** is safe with an `Idempotency-Key`: the same key and body give the same answer and nothing happens
 twice.
 
-Money is in US dollars, times are UTC, memory and disk are in GB.
+Money is in US dollars, times are UTC, memory and disk are in GB. `price_per_hour` pays for what an offer's
+`price_includes` names; the disk has a price of its own, and traffic may cost more: `docs/prices.md` in the repository
+tells it per provider.
 """
 SERVERS = [
     {"url": "/", "description": "This broker"},
@@ -39,7 +41,9 @@ TAGS = {
     "agents": "For the program on a rented machine, with the token that it finds in its environment",
     "costs": "What it cost, up to now",
     "keys": "Consumers and their API keys, for staff",
+    "webhooks": "Have a URL of yours told what happens: signed, tried for a day, replayable",
     "staff": "What runs, and how the providers are doing, for staff",
+    "providers": "The provider accounts: their machines and whose they are, money, keys, templates; for staff",
     "service": "Is the broker itself well?",
 }
 #: What a status means where the operation does not say it better.
@@ -68,7 +72,13 @@ PATH_PARAMETERS = {
     "session_id": ("A session's id, from its creation or the list", "sess-abc123"),
     "offer_id": ("An offer's id, from the inventory", "vastai-12345"),
     "hash_id": ("A template's hash, from the list of templates", "a8a44c7363cbca20056020397e3bf072"),
+    "provider": ("A provider's name", "vastai"),
+    "key_id": ("An SSH key's id at the provider, from the list of keys", "7001"),
+    "template_id": ("A template's number at the provider, which stays when its hash changes", "338630"),
+    "machine_id": ("The number of a machine that the account rents out", "28441"),
     "prefix": ("The visible part of an API key", "gpb_k3vq7rma"),
+    "webhook_id": ("A webhook's id, from its creation or the list", "wh-3f9c0a81b27d64e5"),
+    "delivery_id": ("A message's id, from its body or the list of deliveries", "b1c6a2de-52f0-4c0f-9c11-6a0d6a1f7f5e"),
 }
 
 

@@ -21,6 +21,10 @@ from gpubroker.failures import SettingsError
 QUEUES = "tick,destroy,create,default,ssh"
 #: ``POST /sessions`` waits up to a minute in its thread for the worker's verdict, so a few dozen must fit.
 WEB_THREADS = 32
+#: Connections that one web process holds, busy, idle and slow ones alike; more wait to be accepted.
+CONNECTIONS = 512
+#: In which a request's headers have to come, and how long a connection may be idle between two requests.
+HEADER_SECONDS = 30
 WORKER_THREADS = 32
 #: Seconds that requests and tasks get to finish on SIGTERM. Nothing is lost when they do not: rows carry what is due.
 STOP_GRACE_SECONDS = 3
@@ -36,24 +40,31 @@ GRANIAN_LOGS = {
 
 def web(host: str = "", port: int = 0, workers: int = 1, threads: int = WEB_THREADS) -> None:
     """The HTTP server: Granian with ``gpubroker.wsgi``."""
-    from granian.constants import Interfaces
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
     from granian.log import LogLevels
     from granian.server import Server
 
     from gpubroker import settings
 
+    # The processes that it starts load ``gpubroker.wsgi`` by name and read it there.
+    os.environ["GPUBROKER_WEB_THREADS"] = str(threads)
     Server(
         "gpubroker.wsgi:application",
         address=host or settings.SERVER_HOST,
         port=port or settings.SERVER_PORT,
         interface=Interfaces.WSGI,
+        # Where it also listens for HTTP/2, it waits for ever for a connection's first byte.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
         workers=workers,
-        blocking_threads=threads,
-        # Threads beyond the first few live only while requests wait for a verdict.
+        # One for each connection: they read and wait, the work is done by ``threads`` others. With fewer, those who
+        # send slowly would hold up everybody else.
+        blocking_threads=CONNECTIONS,
         blocking_threads_idle_timeout=60,
         runtime_threads=1,
-        # More than the threads would only wait where no other process could take them.
-        backpressure=threads,
+        # It counts connections, not requests.
+        backpressure=CONNECTIONS,
         websockets=False,
         workers_kill_timeout=STOP_GRACE_SECONDS,
         log_level=LogLevels.error,

@@ -83,9 +83,13 @@ class Stack:
 
     def status(self, path: str) -> int:
         """Of a GET; 0 when nobody answers."""
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> int:
+        """The status of one request on a connection of its own; 0 when nobody answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body, headers or {})
             return connection.getresponse().status
         except (OSError, http.client.HTTPException):
             return 0

@@ -13,21 +13,39 @@ from typing import Any
 
 import pytest
 
+from gpubroker.openapi import operations
 from tests.stack import Stack, gpubroker, running
 from tests.test_crash import built_in_ledger, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 SETTINGS = {
     "API_RATE_PER_MINUTE": "0", "CREATE_WAIT_SECONDS": "3", "DESTROY_WAIT_SECONDS": "3", "PROVIDER_PACE": "0.05",
-    "LOG_LEVEL": "warning",
+    "LOG_LEVEL": "warning", "API_AUTH": "key",
 }  # fmt: skip
+#: Off, because it cannot be true here: a session that was destroyed stays to be seen (use_after_free); and that an
+#: offer has so much disk, that a text is an SSH key, a number has few digits or a date is not before another, no schema
+#: can say (positive_data_acceptance). So that one holds for what only reads and asks for none of these; an unknown id
+#: is 404.
 CONFIG = """\
 [checks]
-not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 503]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 501, 502, 503, 504]
+use_after_free.enabled = false
+positive_data_acceptance.enabled = false
+
+[[operations]]
+include-method = "GET"
+exclude-operation-id = ["session_diagnostics", "get_costs", "get_offer", "list_offers"]
+checks.positive_data_acceptance.enabled = true
+checks.positive_data_acceptance.expected-statuses = ["2xx", 404]
 """
-#: What a schema cannot say: that a text is an SSH key, that an offer has that much disk. What a broker means by
-#: "destroyed": the session itself stays to be seen. And the key, which the open API does not need.
-NOT_CHECKED = "positive_data_acceptance,use_after_free,ignored_auth"
+
+
+ORDER = {"consumer_id": "fuzz", "workload_type": "batch", "reservation_hours": 2, "ssh_key_type": "ed25519"}
+#: What the links of a running session answer to the examples of the schema.
+EXPECTED = {
+    "get_session": 200, "session_events": 200, "session_diagnostics": 200, "session_heartbeat": 401,
+    "extend_session": 200, "get_costs": 200, "session_done": 200,
+}  # fmt: skip
 
 
 class Broker:
@@ -62,14 +80,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         stack.wait_ready()
         found = Broker(stack, gpubroker("key", "create", "--staff", data_dir=data_dir).stdout.strip())
         assert found.key.startswith("gpb_")
-        until(lambda: found.call("GET", "/api/v1/inventory")[1]["total"] > 50, "an inventory")
-        until(lambda: found.call("GET", "/api/v1/templates")[1]["count"] > 5, "the templates")
+        until(lambda: found.call("GET", "/api/v1/inventory")[1]["total"] > 50, "an inventory", 120)
+        until(lambda: found.call("GET", "/api/v1/templates")[1]["count"] > 5, "the templates", 120)
         yield found
 
 
 @pytest.fixture(scope="module")
 def schema(broker: Broker) -> dict[str, Any]:
+    """As it is where a key is asked for: none of the operations that take one does without."""
     found: dict[str, Any] = broker.call("GET", "/api/schema")[1]
+    for _, _, operation in operations(found):
+        if {"headerKey": []} in operation.get("security", []):
+            operation["security"] = [{"bearerKey": []}, {"headerKey": []}]
     return found
 
 
@@ -81,11 +103,11 @@ def schemathesis(broker: Broker, schema: dict[str, Any], folder: Path, mode: str
         [
             sys.executable, "-m", "schemathesis.cli", "run", "schema.json", "--no-color",
             "--url", f"http://127.0.0.1:{broker.stack.port}", "--mode", mode, "--phases", phases, "--seed", "7",
-            "-H", f"X-API-Key: {broker.key}", "-H", "Prefer: wait=2", "--exclude-checks", NOT_CHECKED,
+            "-H", f"X-API-Key: {broker.key}", "-H", "Prefer: wait=2",
             "--continue-on-failure", "--suppress-health-check", "all", "--generation-database", "none",
             "--generation-with-security-parameters", "false", "--generation-allow-x00", "false", *more,
         ],
-        cwd=folder, capture_output=True, text=True, timeout=220, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 0, f"{run.stdout[-12_000:]}\n{run.stderr[-2_000:]}"
     assert " passed" in run.stdout
@@ -100,13 +122,49 @@ def test_invalid_requests(broker: Broker, schema: dict[str, Any], tmp_path: Path
     schemathesis(broker, schema, tmp_path, "negative", "coverage,fuzzing", "-n", "2", "--exclude-method", "DELETE")
 
 
-def test_stateful_links(broker: Broker, schema: dict[str, Any], tmp_path: Path) -> None:
-    """From the inventory to a session, and on along the schema's links: get, extend, done, delete, ..."""
+def rent(broker: Broker, **changes: Any) -> dict[str, Any]:
+    """The answer of a create that went well: the cheapest offer that is still to be had."""
+    for offer in broker.call("GET", "/api/v1/inventory?limit=20")[1]["offers"]:
+        status, made = broker.call("POST", "/api/v1/sessions", {**ORDER, "offer_id": offer["id"], **changes})
+        if status == 201:
+            found: dict[str, Any] = made
+            return found
+    raise AssertionError("no offer could be rented")
+
+
+def test_every_link_of_a_session_leads_on(broker: Broker, schema: dict[str, Any]) -> None:
+    """Each in turn, the two that end it last; what is documented is what is answered."""
+    made = rent(broker)
+    session_id = made["session"]["id"]
+    path = f"/api/v1/sessions/{session_id}"
+    until(lambda: broker.call("GET", path)[1]["status"] == "running", "the session runs", 120)
+    links = schema["paths"]["/api/v1/sessions"]["post"]["responses"]["201"]["links"]
+    by_id = {operation["operationId"]: (method, path, operation) for path, method, operation in operations(schema)}
+    followed = {}
+    for name in sorted(links, key=lambda name: (*map(name.__eq__, ("destroy_session", "session_done")), name)):
+        method, template, operation = by_id[links[name]["operationId"]]
+        query = f"?session_id={session_id}" if "query.session_id" in links[name]["parameters"] else ""
+        answer = broker.call(method.upper(), template.format(session_id=session_id) + query, body_of(operation))
+        assert str(answer[0]) in operation["responses"], (name, answer)
+        followed[name] = answer[0]
+    assert {name: status for name, status in followed.items() if name in EXPECTED} == EXPECTED
+    assert followed["destroy_session"] in (200, 202)
+    until(lambda: broker.call("GET", path)[1]["status"] == "stopped", "the session is over", 120)
+
+
+def body_of(operation: dict[str, Any]) -> Any:
+    """The first example of its request, if it takes one."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    examples = list(content.get("examples", {}).values())
+    return examples[0]["value"] if examples else content.get("example")
+
+
+def test_a_walk_along_the_links(broker: Broker, schema: dict[str, Any], tmp_path: Path) -> None:
+    """From the inventory to a session, and on wherever chance leads: get, extend, done, delete, ..."""
     listing = schema["paths"]["/api/v1/inventory"]["get"]
-    order = {"consumer_id": "fuzz", "workload_type": "batch", "reservation_hours": 2, "ssh_key_type": "ed25519"}
     link = {
         "operationId": "create_session",
-        "requestBody": {**order, "offer_id": "$response.body#/offers/0/id"},
+        "requestBody": {**ORDER, "offer_id": "$response.body#/offers/0/id"},
         "x-schemathesis": {"merge_body": False},
     }
     listing = {**listing, "parameters": [], "responses": {**listing["responses"]}}
@@ -121,17 +179,14 @@ def test_stateful_links(broker: Broker, schema: dict[str, Any], tmp_path: Path) 
     schemathesis(
         broker, {**schema, "paths": paths}, tmp_path, "positive", "stateful", "-n", "24", "--include-path-regex", where
     )
-    made = broker.call("GET", "/api/v1/sessions?consumer_id=fuzz")[1]
-    assert made["total"] - before >= 3
-    reached = {session["status"] for session in made["sessions"]}
-    assert reached & {"stopping", "stopped"}, reached
-    assert len(built_in_ledger(broker.stack.data_dir)) >= 3
+    # Where it went is chance; that it did go is not.
+    assert broker.call("GET", "/api/v1/sessions?consumer_id=fuzz")[1]["total"] > before
 
 
 def test_no_machine_is_left(broker: Broker) -> None:
     """The last one of this file: whatever the runs made is given back, by the marketplace's own ledger."""
     broker.end_everything()
-    until(lambda: broker.alive() == [], "every machine is gone", 60)
+    until(lambda: broker.alive() == [], "every machine is gone", 120)
     statuses = {session["status"] for session in broker.call("GET", "/api/v1/sessions")[1]["sessions"]}
     assert statuses <= {"stopped", "failed"}
     assert broker.stack.process.poll() is None

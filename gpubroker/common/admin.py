@@ -8,6 +8,8 @@ from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 
+from gpubroker.common.models import IdempotencyRecord, ProviderBreaker, ProviderGate
+
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
     InlineBase = admin.TabularInline[Any, Any]
@@ -36,3 +38,21 @@ class ReadOnlyAdmin(ReadOnly, Base):
 class ReadOnlyInline(ReadOnly, InlineBase):
     extra = 0
     show_change_link = True
+
+
+@admin.register(IdempotencyRecord)
+class IdempotencyRecordAdmin(ReadOnlyAdmin):
+    list_display = ("scope", "key", "subject", "status_code", "created_at", "expires_at")
+    search_fields = ("scope", "key", "subject")
+    ordering = ("-id",)
+    exclude = ("answer_sealed", "secret_sealed")
+
+
+@admin.register(ProviderBreaker)
+class ProviderBreakerAdmin(ReadOnlyAdmin):
+    list_display = ("provider", "open_until", "trying", "failures", "trips", "last_error", "changed_at")
+
+
+@admin.register(ProviderGate)
+class ProviderGateAdmin(ReadOnlyAdmin):
+    list_display = ("key", "next_allowed_at")

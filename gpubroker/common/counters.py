@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter as Counting
+from collections.abc import Collection
 from decimal import Decimal
 
 from django.db.models import F
@@ -23,8 +25,9 @@ def increment(name: str, amount: Decimal | int = 1, **labels: str) -> None:
 DURATION_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 
 
-def observe_duration(name: str, seconds: float, **labels: str) -> None:
-    """Add one duration to a histogram made of counters: ``_bucket`` by ``le``, ``_sum`` and ``_count``."""
-    bound = next((str(limit) for limit in DURATION_BUCKETS if seconds <= limit), "+Inf")
-    increment(f"{name}_bucket", 1, le=bound, **labels)
-    increment(f"{name}_sum", Decimal(f"{seconds:.6f}"), **labels)
+def observe_durations(name: str, durations: Collection[float], **labels: str) -> None:
+    """Add durations in seconds to a histogram made of counters: ``_bucket`` by ``le``, ``_sum`` and ``_count``."""
+    bounds = Counting(next((str(limit) for limit in DURATION_BUCKETS if s <= limit), "+Inf") for s in durations)
+    for bound, count in sorted(bounds.items()):
+        increment(f"{name}_bucket", count, le=bound, **labels)
+    increment(f"{name}_sum", Decimal(f"{sum(durations):.6f}"), **labels)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import (
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+)
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
@@ -15,6 +20,12 @@ from rest_framework.response import Response
 log = logging.getLogger(__name__)
 
 TOO_LARGE = "the request body is larger than 1 MB"
+LONGEST = 300
+#: What Django refuses before or beside a view, in words that help.
+SUSPICIOUS: dict[type[Exception], str] = {
+    DisallowedHost: "the Host header names none of this broker's hosts; they are set by ALLOWED_HOSTS",
+    TooManyFieldsSent: "too many parameters",
+}
 
 
 class ApiError(Exception):
@@ -51,7 +62,9 @@ def first_problem(detail: Any, path: str = "") -> tuple[str, str]:
             if value:
                 deeper = isinstance(value, (dict, list))
                 return first_problem(value, f"{path}[{index}]" if deeper and path else path)
-    return path, str(detail)
+    sentence = str(detail)
+    # Some tell back what was sent, however long it was.
+    return path, sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST]}…"
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -95,7 +108,8 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonR
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    return _plain(400, "bad request", request)
+    sentence = next((text for kind, text in SUSPICIOUS.items() if isinstance(exception, kind)), "bad request")
+    return _plain(400, sentence, request)
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:

@@ -150,6 +150,8 @@ def configure(options: dict[str, Any]) -> None:
                 "celery.worker.strategy": {"level": "WARNING"},
                 "celery.app.trace": {"level": "WARNING"},
                 "celery.beat": {"level": "WARNING"},
+                # A traceback for each request with a strange Host would let anybody fill the disk; the answer says it.
+                "django.security.DisallowedHost": {"level": "CRITICAL"},
                 "django.request": {"level": "ERROR", "filters": ["not_unavailable"]},
             },
         }

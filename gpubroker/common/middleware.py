@@ -10,10 +10,14 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from gpubroker.common import errors, logs
+from gpubroker.common import bodies, errors, logs
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 Handler = Callable[[HttpRequest], HttpResponse]
+BODY_PROBLEMS = {
+    bodies.LATE: (408, "the request body did not come in time"),
+    bodies.CUT: (400, "the request body ended before its Content-Length"),
+}
 
 
 class RequestIdMiddleware:
@@ -39,11 +43,14 @@ _DOCS = f"{_PAGES}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 #: JSON, files, metrics: nothing in them is to be run or shown.
 _DATA = "default-src 'none'; frame-ancestors 'none'"
 CONTENT_POLICIES = (("/admin", _PAGES), ("/api/docs", _DOCS))
+#: Whose answers depend on the key, which a cache in between may not know: `X-API-Key` means nothing to it.
+PRIVATE = "/api/v1/"
 HSTS = "max-age=31536000"
 
 
 class SecurityHeadersMiddleware:
-    """No sniffing, no frames, no referrers, only our own scripts; HSTS where https is the rule. Never CORS."""
+    """No sniffing, no frames, no referrers, only our own scripts; what a key sees is cached by nobody; HSTS where https
+    is the rule. Never CORS."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
@@ -55,13 +62,15 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("X-Frame-Options", "DENY")
         response.headers.setdefault("Referrer-Policy", "same-origin")
+        if request.path_info.startswith(PRIVATE):
+            response.headers.setdefault("Cache-Control", "no-store")
         if settings.SECURE or request.is_secure():
             response.headers.setdefault("Strict-Transport-Security", HSTS)
         return response
 
 
-class BodySizeMiddleware:
-    """413 before a byte of a body is read that says itself that it is too large."""
+class BodyMiddleware:
+    """413 for a body that is too large, without a byte read when it says so itself; 408 for one that does not come."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
@@ -72,7 +81,14 @@ class BodySizeMiddleware:
             return JsonResponse(errors.body("the Content-Length is not a number", request), status=400)
         if len(declared) > 12 or int(declared) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             return JsonResponse(errors.body(errors.TOO_LARGE, request), status=413)
-        return self.handler(request)
+        problem = request.META.get(bodies.PROBLEM)
+        return self.handler(request) if problem is None else _without_a_body(request, problem)
+
+
+def _without_a_body(request: HttpRequest, problem: str) -> HttpResponse:
+    status, sentence = BODY_PROBLEMS[problem]
+    # What may still come of the body is no next request.
+    return JsonResponse(errors.body(sentence, request), status=status, headers={"Connection": "close"})
 
 
 class PathMiddleware:
@@ -85,6 +101,9 @@ class PathMiddleware:
         path = request.path_info
         if "\x00" in path:
             return JsonResponse(errors.body("there is no such path", request), status=404)
+        # Written \000 in a quoted value. No cookie of ours has one, and PostgreSQL looks for no such session.
+        for name in [name for name, value in request.COOKIES.items() if "\x00" in value]:
+            del request.COOKIES[name]
         if path.endswith("/") and len(path) > 1 and not path.startswith(("/admin", "/static")):
             request.path_info = path.rstrip("/")
         return self.handler(request)

@@ -27,6 +27,23 @@ class ProviderGate(models.Model):
         return self.key
 
 
+class ProviderBreaker(models.Model):
+    """Whether one provider account answers: see :mod:`gpubroker.common.breaker`, which alone writes it."""
+
+    provider = models.CharField(max_length=32, primary_key=True)
+    #: In a row, that speak of its health.
+    failures = models.PositiveIntegerField(default=0)
+    #: How often it opened since the last answer; the pauses grow with it.
+    trips = models.PositiveIntegerField(default=0)
+    open_until = models.DateTimeField(null=True, help_text="Calls are held until then; empty: it is closed")
+    trying = models.BooleanField(default=False, help_text="One call is out to see whether it answers again")
+    last_error = models.CharField(max_length=120, blank=True)
+    changed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.provider
+
+
 class Counter(models.Model):
     """A metric's running total, kept in the database so that it is right across processes and restarts."""
 
@@ -71,3 +88,42 @@ class LoginFailure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.address} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class IdempotencyRecord(models.Model):
+    """One ``Idempotency-Key`` and the answer it has; without ``status_code`` its request is still being answered."""
+
+    #: Whose key it is: the principal's actor.
+    scope = models.CharField(max_length=160)
+    key = models.CharField(max_length=255)
+    #: SHA-256 of method, path and body.
+    fingerprint = models.CharField(max_length=64)
+    #: The id of what an answer can be made from, when its maker died before it kept one.
+    subject = models.CharField(max_length=64, blank=True)
+    status_code = models.PositiveSmallIntegerField(null=True)
+    answer_sealed = models.TextField(blank=True)
+    #: What the secret that was made for this request and is shown once is called in the body; empty: there was none.
+    secret_name = models.CharField(max_length=32, blank=True)
+    #: That secret, for a short while.
+    secret_sealed = models.TextField(blank=True)
+    secret_until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    #: Until then whoever answers may be alive; afterwards somebody else may take over.
+    lease_until = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["scope", "key"], name="idempotency_record_once"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["expires_at"], name="idempotency_record_expired"),
+            models.Index(
+                fields=["secret_until"],
+                name="idempotency_record_secret",
+                condition=models.Q(secret_until__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.key}"

@@ -7,10 +7,11 @@ import logging
 
 from django.conf import settings
 
-from gpubroker.common import counters
+from gpubroker.common import breaker, counters
 from gpubroker.common.clock import BrokerClock
 from gpubroker.common.errors import ApiError
 from gpubroker.common.gate import DatabaseGate
+from gpubroker.common.lanes import lanes
 from providers import registry
 from providers.base import Provider
 
@@ -21,9 +22,11 @@ KNOWN = ("vastai", "tensordock")
 
 
 class CountingObserver:
-    """Counts failed calls durably for ``gpu_provider_api_errors_total``."""
+    """Counts failed calls durably for ``gpu_provider_api_errors_total``, and tells the breaker how each call went."""
 
     def observe(self, provider: str, operation: str, seconds: float, error: str) -> None:
+        lanes.leave()
+        breaker.note(provider, operation, error)
         log.debug("%s %s took %.3f s%s", provider, operation, seconds, f": {error}" if error else "")
         if error not in NOT_FAULTS:
             counters.increment("gpu_provider_api_errors_total", provider=provider, operation=operation)
@@ -33,8 +36,19 @@ class CountingObserver:
 def configured() -> dict[str, Provider]:
     """By name, e.g. ``{"vastai": ...}``; empty when none is configured."""
     configs: list[registry.ProviderConfig] = []
-    if settings.VASTAI_API_KEY:
+    if settings.VASTAI_TRANSPORT == "lowcodeapi":
+        configs.append(registry.LowCodeAPIConfig(settings.LOWCODEAPI_API_TOKEN, settings.LOWCODEAPI_BASE_URL))
+    elif settings.VASTAI_API_KEY:
         configs.append(registry.VastAIConfig(api_key=settings.VASTAI_API_KEY, base_url=settings.VASTAI_BASE_URL))
+    if settings.TENSORDOCK_API_TOKEN:
+        configs.append(
+            registry.TensorDockConfig(
+                settings.TENSORDOCK_API_TOKEN,
+                settings.TENSORDOCK_BASE_URL,
+                settings.TENSORDOCK_DEFAULT_IMAGE,
+                settings.TENSORDOCK_AUTH_ID,
+            )
+        )
     return registry.build(configs, DatabaseGate(), CountingObserver(), clock=BrokerClock(), pace=settings.PROVIDER_PACE)
 
 

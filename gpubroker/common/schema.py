@@ -45,6 +45,13 @@ ERRORS: dict[int, tuple[str, str, dict[str, Any]]] = {
     415: ("The body is not JSON", 'Unsupported media type "text/xml" in request', {}),
     429: ("Too many requests; `Retry-After` says when to come again", "too many requests, try again in 3 s", {}),
     500: ("A fault of ours; the request id finds it in the logs", "internal error; the request id finds it in the logs", {}),  # noqa: E501
+    501: ("The provider has no such thing", "tensordock has no account SSH keys",
+          {"error_type": "not_supported", "provider": "tensordock", "retry_suggested": False}),
+    502: ("The provider refuses our key, or answers what cannot be understood", "vastai balance: Invalid user key",
+          {"error_type": "auth_error", "provider": "vastai", "retry_suggested": False}),
+    504: ("The provider's answer did not come in time: what was asked may have been done",
+          "vastai new SSH key: no complete answer",
+          {"error_type": "outcome_unknown", "provider": "vastai", "retry_suggested": False}),
     503: ("Something that this needs is away; try again", "the database is not available, try again", {}),
 }  # fmt: skip
 EXAMPLE_REQUEST_ID = "6f9619ff-8b86-4d01-b42d-00c04fc964ff"
@@ -81,3 +88,9 @@ PREFER = OpenApiParameter(
     "Prefer", OpenApiTypes.STR, OpenApiParameter.HEADER, required=False, pattern=r"^wait=\d{1,4}$",
     description="`wait=N`: how many seconds (at most 60) to wait for the provider's verdict before answering",
 )  # fmt: skip
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", OpenApiTypes.STR, OpenApiParameter.HEADER, required=False, pattern=r"^[\x20-\x7e]{1,255}$",
+    description="1 to 255 printable ASCII characters. The same key with the same body gets the same answer for 24 "
+    "hours (a private key or API key with it for 10 minutes); with another body 409.",
+)  # fmt: skip
+KEY_REUSED = "this Idempotency-Key was already used for another request"

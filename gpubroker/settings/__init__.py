@@ -81,14 +81,36 @@ for _key in ENCRYPTION_KEYS:
 # --- providers --------------------------------------------------------------------------------
 VASTAI_API_KEY = _read.token("VASTAI_API_KEY")
 VASTAI_BASE_URL = _read.url("VASTAI_BASE_URL", "https://console.vast.ai")
+#: The way to the Vast.ai account: its own API with its key, or the LowCodeAPI gateway, which holds the key.
+VASTAI_TRANSPORT = _read.choice("VASTAI_TRANSPORT", "native", ("native", "lowcodeapi"))
+LOWCODEAPI_API_TOKEN = _read.token("LOWCODEAPI_API_TOKEN")
+LOWCODEAPI_BASE_URL = _read.url("LOWCODEAPI_BASE_URL", "https://api.lowcodeapi.com/vastai")
+#: The v2 API asks for the token alone. The Authorization ID belongs to the older API and is never sent.
+TENSORDOCK_API_TOKEN = _read.token("TENSORDOCK_API_TOKEN")
+TENSORDOCK_AUTH_ID = _read.token("TENSORDOCK_AUTH_ID")
+TENSORDOCK_BASE_URL = _read.url("TENSORDOCK_BASE_URL", "https://dashboard.tensordock.com/api/v2")
+#: Tried first at every create; where a host refuses it, other images of TensorDock's own follow.
+TENSORDOCK_DEFAULT_IMAGE = _read.text("TENSORDOCK_DEFAULT_IMAGE", "ubuntu2404") or "ubuntu2404"
+if TENSORDOCK_AUTH_ID and not TENSORDOCK_API_TOKEN:
+    raise _env.SettingsError("TENSORDOCK_AUTH_ID is set and TENSORDOCK_API_TOKEN is not; the token is what is needed.")
+if TENSORDOCK_AUTH_ID and TENSORDOCK_AUTH_ID == TENSORDOCK_API_TOKEN:
+    raise _env.SettingsError("TENSORDOCK_API_TOKEN holds the Authorization ID; the token is the other value.")
+if not re.fullmatch(r"ubuntu[0-9]{4}(?:_[a-z0-9]+)*", TENSORDOCK_DEFAULT_IMAGE):
+    raise _env.SettingsError(
+        "TENSORDOCK_DEFAULT_IMAGE must be one of TensorDock's Ubuntu images, such as ubuntu2404 or "
+        f"ubuntu2404_ml_everything, not {TENSORDOCK_DEFAULT_IMAGE!r}."
+    )
 DEPLOYMENT_ID = _read.text("DEPLOYMENT_ID")
 if DEPLOYMENT_ID and not re.fullmatch(r"[a-z0-9]{4,20}", DEPLOYMENT_ID):
     raise _env.SettingsError(
         f"DEPLOYMENT_ID must be 4 to 20 lower-case letters or digits (it stands in labels), not {DEPLOYMENT_ID!r}."
     )
 SANDBOX = _read.choice("SANDBOX", "auto", ("auto", "on", "off"))
+if VASTAI_TRANSPORT == "lowcodeapi" and not LOWCODEAPI_API_TOKEN and SANDBOX != "on":
+    raise _env.SettingsError("VASTAI_TRANSPORT=lowcodeapi needs LOWCODEAPI_API_TOKEN, the token that begins with at_.")
 #: The embedded run brings its own marketplace when no real one is configured.
-SANDBOX_ON = SANDBOX == "on" or (SANDBOX == "auto" and EMBEDDED and not VASTAI_API_KEY)
+PROVIDER_CONFIGURED = bool(VASTAI_API_KEY or VASTAI_TRANSPORT == "lowcodeapi" or TENSORDOCK_API_TOKEN)
+SANDBOX_ON = SANDBOX == "on" or (SANDBOX == "auto" and EMBEDDED and not PROVIDER_CONFIGURED)
 PROVIDER_PACE = _read.number("PROVIDER_PACE", 0.1 if SANDBOX_ON else 1.0, least=0, most=100)
 
 # --- promises and their clocks ----------------------------------------------------------------
@@ -98,14 +120,20 @@ INVENTORY_WATCH = True
 INVENTORY_BACKOFF_SECONDS = _read.number("INVENTORY_BACKOFF_SECONDS", 300, least=1, most=86_400)
 RECONCILE_SECONDS = _read.number("RECONCILE_SECONDS", 300, least=1, most=86_400)
 ORPHAN_GRACE_SECONDS = _read.number("ORPHAN_GRACE_SECONDS", 900, least=0, most=86_400)
+#: A sweep that would end more than this share of the machines ends nothing and asks a person.
+SWEEP_HOLD_SHARE = _read.number("SWEEP_HOLD_SHARE", 0.3, least=0.01, most=1)
 STARTUP_SWEEP_SECONDS = _read.number("STARTUP_SWEEP_SECONDS", 120, least=1, most=3_600)
 SSH_VERIFY_SECONDS = _read.number("SSH_VERIFY_SECONDS", 600, least=1, most=7_200)
 SSH_CHECK_SECONDS = _read.number("SSH_CHECK_SECONDS", 2, least=0.1, most=60)
+#: Does our key still open a running machine's door? Where idleness is watched, a look a minute tells that as well.
+KEY_CHECK_SECONDS = _read.number("KEY_CHECK_SECONDS", 1800, least=1, most=86_400)
 HARD_MAX_HOURS = _read.integer("HARD_MAX_HOURS", 12, least=1, most=8_760)
 CREATE_WAIT_SECONDS = _read.number("CREATE_WAIT_SECONDS", 20, least=0, most=60)
 DESTROY_WAIT_SECONDS = _read.number("DESTROY_WAIT_SECONDS", 10, least=0, most=60)
 #: How long a vendor's listing may lag behind a create: a lost answer is looked up for this long (rule I2).
 LISTING_LAG_SECONDS = _read.number("LISTING_LAG_SECONDS", 60, least=1, most=3_600)
+#: Webhooks go to public addresses only, unless this run is to tell its own machine or network.
+WEBHOOK_ALLOW_PRIVATE = _read.boolean("WEBHOOK_ALLOW_PRIVATE", False)
 
 # --- Django -----------------------------------------------------------------------------------
 ALLOWED_HOSTS = _read.texts("ALLOWED_HOSTS") or (
@@ -120,6 +148,8 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+#: Seconds in which a request's body has to come, from its first byte to its last.
+REQUEST_BODY_SECONDS = _read.integer("REQUEST_BODY_SECONDS", 20, least=1, most=600)
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -142,7 +172,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "gpubroker.common.middleware.RequestIdMiddleware",
     "gpubroker.common.middleware.SecurityHeadersMiddleware",
-    "gpubroker.common.middleware.BodySizeMiddleware",
+    "gpubroker.common.middleware.BodyMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -223,10 +253,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_ROUTES = {
-    "sessions_app.tasks.drive_destroy": {"queue": "destroy"},
+    "sessions_app.tasks.drive_debts": {"queue": "destroy"},
     "sessions_app.tasks.tick": {"queue": "tick"},
     "sessions_app.tasks.drive_rental": {"queue": "create"},
     "sessions_app.tasks.drive_session": {"queue": "ssh"},
+    "sessions_app.tasks.drive_sessions": {"queue": "ssh"},
+    "sessions_app.tasks.watch": {"queue": "ssh"},
 }
 TICK_SECONDS = _read.number("TICK_SECONDS", 0.5, least=0.05, most=60)
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
@@ -235,6 +267,8 @@ CELERY_BEAT_SCHEDULE = {
     "tick": {"task": "sessions_app.tasks.tick", "schedule": TICK_SECONDS, "options": {"expires": 5}},
     "offers": {"task": "offers.tasks.refresh_due", "schedule": 1.0, "options": {"expires": 5}},
     "templates": {"task": "templates_app.tasks.sync_due", "schedule": 30.0, "options": {"expires": 30}},
+    "webhooks": {"task": "billing.tasks.deliver", "schedule": 1.0, "options": {"expires": 5}},
+    "webhooks-purge": {"task": "billing.tasks.purge_webhooks", "schedule": 600.0, "options": {"expires": 300}},
 }
 
 # --- API --------------------------------------------------------------------------------------
@@ -246,6 +280,8 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["gpubroker.common.ratelimit.PerCaller"],
     "DEFAULT_METADATA_CLASS": "gpubroker.common.schema.Methods",
     "UNAUTHENTICATED_USER": None,
+    # Answers are JSON: `?format=` is an unknown parameter like any other.
+    "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "gpubroker.common.errors.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "COERCE_DECIMAL_TO_STRING": False,

@@ -44,7 +44,8 @@ def print_banner(terminal: Terminal, facts: Facts, seconds: float, made: Made) -
         return terminal.paint("bold", text)
 
     market = (
-        "the built-in sandbox marketplace (real SSH, no real money; set VASTAI_API_KEY to rent real machines)"
+        "the built-in sandbox marketplace (real SSH, no real money; set VASTAI_API_KEY or TENSORDOCK_API_TOKEN to rent "
+        "real machines)"
         if facts.sandbox
         else "your provider account: sessions rent real machines and cost real money"
     )

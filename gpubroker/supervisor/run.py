@@ -30,7 +30,7 @@ SERVER_START_SECONDS = 15.0
 DEATHS_BEFORE_READY = 4
 #: When to tell a person that this takes longer than it should.
 SLOW_START_SECONDS = 20.0
-#: How long to wait for the first offers before the banner that offers a session.
+#: How long to wait for the first offers, once it serves, before the banner that offers a session.
 OFFERS_SECONDS = 15.0
 SETTINGS_EXIT = 2
 NO_SPACE = ("disk is full", "No space left", "disk I/O error", "File too large")
@@ -50,6 +50,7 @@ class Supervisor:
         self.ready = False
         self.slow_said = False
         self.next_ready_check = 0.0
+        self.serves_since: float | None = None
         #: What a first start made; forgotten once it was shown.
         self.made = banner.Made()
         #: When each signal that asks us to end came.
@@ -216,16 +217,22 @@ class Supervisor:
         if now < self.next_ready_check:
             return
         self.next_ready_check = now + 0.2
-        if ready.is_ready(self.facts) and (age > OFFERS_SECONDS or ready.has_offers(self.facts, self.made.api_key)):
+        if self.serves_since is None and ready.is_ready(self.facts):
+            self.serves_since = now
+        if self.serves_since is not None and self._offers_are_there(now - self.serves_since):
             self.ready = True
             banner.print_banner(self.terminal, self.facts, time.monotonic() - self.began_at, self.made)
             self.made = banner.Made()
-        elif age > SLOW_START_SECONDS and not self.slow_said:
+        elif age > SLOW_START_SECONDS and self.serves_since is None and not self.slow_said:
             self.slow_said = True
             self.terminal.say(
                 f"Not ready after {age:.0f} s, still trying. Warnings above, {self.facts.address}/health "
                 f"and the logs in {self.facts.data_dir}/log say why."
             )
+
+    def _offers_are_there(self, served: float) -> bool:
+        """Or were waited for long enough: a real marketplace may be down, and that is no reason to say nothing."""
+        return ready.has_offers(self.facts, self.made.api_key) or served > OFFERS_SECONDS
 
     # --- end --------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from gpubroker.supervisor.child import Spec
 from gpubroker.supervisor.facts import Facts
 
 SANDBOX_KEY = "sandbox-key"
+SANDBOX_TENSORDOCK_ID = "00000000-0000-4000-8000-000000000000"
+SANDBOX_TENSORDOCK_TOKEN = "sandbox-tensordock-token"  # noqa: S105 - opens the sandbox only
 #: The order of ending: no new requests, no new work, then what they lean on. With SIGKILL after each grace: 9.5 s.
 STOP_ORDER = (("web", "beat"), ("worker",), ("sandbox",), ("queue",))
 
@@ -79,10 +81,24 @@ def _sandbox_spec(facts: Facts, environment: dict[str, str]) -> Spec:
         raise StartFailure(
             f"GPUBROKER_DATA_DIR: cannot write {folder / 'port'}: {error.strerror or error}.", code=2
         ) from None
-    _set(environment, "VASTAI_API_KEY", SANDBOX_KEY)
-    _set(environment, "VASTAI_BASE_URL", f"http://127.0.0.1:{port}")
+    for name, value in _accounts(f"http://127.0.0.1:{port}").items():
+        _set(environment, name, value)
     environment["SANDBOX"] = "on"
     # Half the broker's own pace: two clocks that agree to the millisecond would refuse calls now and then.
     pace = f"{facts.provider_pace / 2:g}"
     options = ("--host", "127.0.0.1", "--port", str(port), "--data-dir", str(folder), "--pace", pace)
-    return Spec("sandbox", _role("sandbox", *options, "--api-key", SANDBOX_KEY), environment, grace=1.5)
+    accounts = ("--api-key", SANDBOX_KEY, "--tensordock-token", SANDBOX_TENSORDOCK_TOKEN)
+    return Spec("sandbox", _role("sandbox", *options, *accounts), environment, grace=1.5)
+
+
+def _accounts(market: str) -> dict[str, str]:
+    """Every provider's settings, so that none of the real ones is called while the sandbox is on."""
+    return {
+        "VASTAI_API_KEY": SANDBOX_KEY,
+        "VASTAI_BASE_URL": market,
+        "LOWCODEAPI_API_TOKEN": f"at_{SANDBOX_KEY}",
+        "LOWCODEAPI_BASE_URL": f"{market}/lowcodeapi/vastai",
+        "TENSORDOCK_AUTH_ID": SANDBOX_TENSORDOCK_ID,
+        "TENSORDOCK_API_TOKEN": SANDBOX_TENSORDOCK_TOKEN,
+        "TENSORDOCK_BASE_URL": f"{market}/tensordock/api/v2",
+    }

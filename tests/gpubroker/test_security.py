@@ -18,7 +18,6 @@ from django.db import connections
 from django.test import Client
 
 from gpubroker.common import login
-from gpubroker.common.bodies import KnownLength
 from gpubroker.common.models import LoginFailure
 from tests.harness import MovableClock
 from tests.stack import ROOT
@@ -143,47 +142,6 @@ def test_a_megabyte_is_read_and_nesting_without_end_is_not(market: Any) -> None:
     assert client.post("/api/v1/sessions", body, content_type="application/json").status_code == 400
     deep = client.post("/api/v1/sessions", b"[" * 500_000, content_type="application/json")
     assert (deep.status_code, deep.json()["error"]) == (400, "malformed JSON: the body is nested too deeply")
-
-
-def received(**environ: Any) -> tuple[str | None, bytes]:
-    """What the application behind the length-giver sees."""
-    seen: dict[str, Any] = {}
-
-    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        seen.update(environ)
-        return []
-
-    KnownLength(application)(environ, lambda *_: lambda _: None)
-    return seen.get("CONTENT_LENGTH"), seen["wsgi.input"].read()
-
-
-class Pieces(io.BytesIO):
-    """Gives less than was asked for, as a network does."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(min(size if size is not None and size > 0 else 7, 100_000))
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"HTTP_TRANSFER_ENCODING": "chunked", "SERVER_PROTOCOL": "HTTP/1.1"},
-        {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "3", "SERVER_PROTOCOL": "HTTP/1.1"},
-        {"SERVER_PROTOCOL": "HTTP/2"},
-        {"SERVER_PROTOCOL": "HTTP/2", "CONTENT_LENGTH": ""},
-    ],
-)
-def test_a_body_of_unknown_length_is_given_one(said: dict[str, str]) -> None:
-    assert received(**{**said, "wsgi.input": Pieces(b'{"a": 1}' * 50_000)}) == ("400000", b'{"a": 1}' * 50_000)
-    length, body = received(**{**said, "wsgi.input": Pieces(b"x" * (3 * LIMIT))})
-    assert (length, len(body)) == (str(LIMIT + 1), LIMIT + 1)
-
-
-def test_a_body_of_known_length_is_left_alone() -> None:
-    stream = Unread()
-    environ = {"CONTENT_LENGTH": "5", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.input": stream}
-    KnownLength(lambda environ, _: [])(environ, lambda *_: lambda _: None)
-    assert environ["wsgi.input"] is stream
 
 
 # --- the admin's login --------------------------------------------------------------------------
