@@ -17,8 +17,10 @@ CODE := gpubroker offers sessions_app billing templates_app providers tests benc
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
-# These start the embedded stack in processes of their own, so a second time they would test the same.
-EMBEDDED_ONLY := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py tests/test_schemathesis.py
+# These start the embedded stack in processes of their own, or know no database: a second time they would test the same.
+NO_SECOND_TIME := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py \
+  tests/test_supervisor_market.py tests/test_schemathesis.py tests/test_secrets_of_a_run.py tests/gpubroker/test_bodies.py \
+  tests/providers $(filter-out tests/attacks/test_admin.py,$(wildcard tests/attacks/test_*.py))
 # Checks of the code must not depend on a developer's .env, nor leave files in ./var.
 PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
 
@@ -27,7 +29,7 @@ FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 pytho
 	done; \
 	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 
-.PHONY: help run test smoke lint fmt bench migrate clean
+.PHONY: help run test smoke lint fmt bench soak migrate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -37,7 +39,7 @@ run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 
 test: $(READY_DEV) ## All tests: on SQLite, then on real PostgreSQL and Valkey
 	$(PLAIN) $(BIN)/pytest -n 2 -m "not postgresql"
-	$(PLAIN) $(BIN)/python -m tests.with_servers $(BIN)/pytest -n 2 $(EMBEDDED_ONLY:%=--ignore=%)
+	$(PLAIN) $(BIN)/python -m tests.with_servers $(BIN)/pytest -n 2 $(NO_SECOND_TIME:%=--ignore=%)
 
 smoke: $(TOOLS) ## The README's first session, with only what `make run` installs
 	@$(FIND_PYTHON); UV_PROJECT_ENVIRONMENT=.venv-smoke $(UV) sync --quiet --frozen --no-dev --python "$$found"
@@ -60,6 +62,9 @@ schema: $(READY_DEV) ## Write the API's description anew: docs/openapi.json
 
 bench: $(READY_DEV) ## Measure: start-up, memory and more
 	$(BIN)/python -m benchmarks
+
+soak: $(READY_DEV) ## A thousand sessions, faults among them, workers killed; SOAK="--sessions 200 --backend postgresql"
+	$(PLAIN) $(BIN)/python -m benchmarks.soak $(SOAK)
 
 migrate: $(READY) ## Bring the database schema up to date (`make run` does it too)
 	$(BIN)/gpubroker migrate

@@ -6,7 +6,7 @@ import importlib
 import sys
 
 #: Modules of this package with a ``main() -> None``, in the order in which they run.
-ALL = ("startup_memory", "lifecycle")
+ALL = ("startup_memory", "lifecycle", "scale")
 
 
 def main(names: list[str]) -> int:

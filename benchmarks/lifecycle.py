@@ -47,12 +47,12 @@ def create(stack: Stack, offer: str) -> tuple[str, float]:
     return answer["session"]["id"], time.time()
 
 
-def until(check: Callable[[], bool], what: str, seconds: float = 90) -> None:
+def until(check: Callable[[], bool], what: str, seconds: float = 90, pause: float = 0.03) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
             raise RuntimeError(f"not within {seconds} s: {what}")
-        time.sleep(0.03)
+        time.sleep(pause)
 
 
 def offers(stack: Stack) -> list[str]:

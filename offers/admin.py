@@ -1,7 +1,7 @@
 from django.contrib import admin
 
 from gpubroker.common.admin import ReadOnlyAdmin
-from offers.models import FetchRun, Offer, ProviderInventory
+from offers.models import FetchRun, Offer, OfferFailure, ProviderInventory
 
 
 @admin.register(Offer)
@@ -44,3 +44,11 @@ class FetchRunAdmin(ReadOnlyAdmin):
     list_display = ("provider", "started_at", "outcome", "listed", "added", "changed", "withdrawn", "error")
     list_filter = ("provider", "outcome")
     ordering = ("-started_at",)
+
+
+@admin.register(OfferFailure)
+class OfferFailureAdmin(ReadOnlyAdmin):
+    list_display = ("at", "offer_id", "machine_id", "gpu_type", "reason", "message")
+    list_filter = ("provider", "reason", "gpu_type")
+    search_fields = ("offer_id", "machine_id")
+    ordering = ("-at",)

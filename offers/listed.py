@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from gpubroker.common import clock
+from offers.health import machine_key
 from offers.models import Offer
 
 #: Offers are trusted fully for this long after the provider was asked, then lose half of it in every half-life.
@@ -29,6 +30,9 @@ class Listed:
     reliability: float
     cuda: float | None
     fetched_at: datetime
+    gpu_type: str
+    #: What failures are remembered by: see :func:`offers.health.machine_key`.
+    machine: str
     #: Everything the API shows, except ``availability_confidence``, which depends on the time of asking.
     shown: dict[str, Any]
 
@@ -39,6 +43,12 @@ def freshness(fetched_at: datetime, now: datetime) -> float:
     if stale <= timedelta(0):
         return 1.0
     return round(float(0.5 ** (stale / HALF_LIFE)), 2)
+
+
+def confidence(fetched_at: datetime, now: datetime, factor: float) -> float:
+    """How sure it is that the offer can be rented and works: fresh, and not on a machine that has failed lately."""
+    fresh = freshness(fetched_at, now)
+    return fresh if factor == 1.0 else round(fresh * factor, 2)
 
 
 def _number(value: Decimal | None) -> float | None:
@@ -92,5 +102,7 @@ def listed(offer: Offer) -> Listed:
         reliability=_number(offer.reliability) or 0.0,
         cuda=_number(offer.cuda_version),
         fetched_at=offer.fetched_at,
+        gpu_type=offer.gpu_type,
+        machine=machine_key(offer.provider, offer.machine_id, offer.id),
         shown=shown(offer),
     )

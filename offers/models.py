@@ -119,3 +119,42 @@ class FetchRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.started_at:%Y-%m-%d %H:%M:%S} {self.outcome}"
+
+
+class OfferFailure(models.Model):
+    """An attempt to rent that came to nothing, for a reason that speaks of the machine or offer."""
+
+    provider = models.CharField(max_length=32)
+    #: Ours, e.g. ``vastai-12345``; no foreign key, so that the memory outlives whatever happens to the offer.
+    offer_id = models.CharField(max_length=128)
+    machine_id = models.CharField(max_length=64, blank=True, help_text="Empty where the vendor names none")
+    gpu_type = models.CharField(max_length=64)
+    reason = models.CharField(max_length=32)
+    message = models.CharField(max_length=300, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["at"], name="offer_failure_by_time"),
+            models.Index(fields=["provider", "machine_id", "at"], name="offer_failure_of_machine"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.offer_id} {self.reason}"
+
+
+class OfferSuccess(models.Model):
+    """An attempt to rent that came to a running machine: what failures of its GPU type are held against."""
+
+    provider = models.CharField(max_length=32)
+    offer_id = models.CharField(max_length=128)
+    machine_id = models.CharField(max_length=64, blank=True)
+    gpu_type = models.CharField(max_length=64)
+    at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "offer successes"
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["at"], name="offer_success_by_time")]
+
+    def __str__(self) -> str:
+        return self.offer_id

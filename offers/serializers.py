@@ -65,7 +65,9 @@ class OfferSchema(serializers.Serializer[Any]):
     interruptible = serializers.BooleanField()
     min_bid_per_hour = serializers.FloatField(allow_null=True)
     machine_id = serializers.CharField()
-    availability_confidence = serializers.FloatField(help_text="0 to 1; falls with the listing's age")
+    availability_confidence = serializers.FloatField(
+        help_text="0 to 1; falls with the listing's age and with failures of the machine and its GPU type"
+    )
 
 
 class QuoteSchema(serializers.Serializer[Any]):
@@ -73,9 +75,16 @@ class QuoteSchema(serializers.Serializer[Any]):
     gpu_per_hour = serializers.FloatField()
     storage_per_hour = serializers.FloatField()
     total_per_hour = serializers.FloatField()
+    price_includes = serializers.ListField(
+        child=serializers.CharField(), help_text="What total_per_hour pays for: of gpu, vcpu, ram, storage"
+    )
 
 
 class OfferDetailSchema(OfferSchema):
+    price_includes = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="What price_per_hour pays for: of gpu, vcpu and ram; never disk nor traffic (docs/prices.md)",
+    )
     quote = QuoteSchema(required=False)
 
 
@@ -87,6 +96,48 @@ class InventorySchema(serializers.Serializer[Any]):
         required=False, help_text="Why the template's own filters cannot be understood; then it fits no offer"
     )
 
+
+class MachineHealthSchema(serializers.Serializer[Any]):
+    provider = serializers.CharField()
+    machine_id = serializers.CharField(help_text="Empty where the vendor names none: then the one in offers")
+    offers = serializers.ListField(child=serializers.CharField(), help_text="Listed on this machine now")
+    gpu_type = serializers.CharField()
+    failures_30_min = serializers.IntegerField(help_text="Within the last 30 minutes")
+    failures = serializers.IntegerField(help_text="All that still count: of the last 4 hours")
+    last_reason = serializers.CharField(help_text="As a session's end_reason")
+    last_failure_at = serializers.DateTimeField()
+    confidence_factor = serializers.FloatField(help_text="0 to 1: what the failures leave of its offers' confidence")
+    suppressed_until = serializers.DateTimeField(allow_null=True, help_text="Not listed nor sold until then")
+
+
+class GpuTypeHealthSchema(serializers.Serializer[Any]):
+    provider = serializers.CharField()
+    gpu_type = serializers.CharField()
+    failed = serializers.IntegerField(help_text="Attempts that failed within the last hour")
+    attempts = serializers.IntegerField(help_text="Those, and the ones that came to a running machine")
+    machines = serializers.IntegerField(help_text="Different machines that failed; under 3 nothing is held against it")
+    confidence_factor = serializers.FloatField()
+
+
+class OfferHealthSchema(serializers.Serializer[Any]):
+    machines = MachineHealthSchema(many=True)
+    gpu_types = GpuTypeHealthSchema(many=True)
+    count = serializers.IntegerField(help_text="Machines in this answer")
+    total = serializers.IntegerField(help_text="Machines with failures that still count")
+
+
+EXAMPLE_HEALTH: dict[str, Any] = {
+    "machines": [{
+        "provider": "vastai", "machine_id": "28441", "offers": ["vastai-12345"], "gpu_type": "RTX 4090",
+        "failures_30_min": 3, "failures": 3, "last_reason": "boot_timeout", "last_failure_at": "2026-01-29T12:00:00Z",
+        "confidence_factor": 0.17, "suppressed_until": "2026-01-29T12:30:00Z",
+    }],
+    "gpu_types": [{
+        "provider": "vastai", "gpu_type": "RTX 4090", "failed": 3, "attempts": 20, "machines": 1,
+        "confidence_factor": 1.0,
+    }],
+    "count": 1, "total": 1,
+}  # fmt: skip
 
 EXAMPLE_OFFER: dict[str, Any] = {
     "id": "vastai-12345", "provider": "vastai", "provider_id": "12345", "gpu_type": "RTX 4090", "gpu_count": 1,

@@ -18,6 +18,8 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connections
 
+from offers.failures import remembered
+from offers.health import Health
 from offers.listed import Listed, freshness, listed
 from offers.models import Offer, ProviderInventory
 from offers.rendered import Rendered
@@ -61,21 +63,24 @@ class Snapshot:
     version: tuple[tuple[str, int], ...]
     #: By price, then id.
     offers: tuple[Listed, ...]
-    #: The times at which providers were asked: all that makes an answer change while the version stays.
+    #: The times at which providers were asked: with ``health``, all that makes an answer change in one version.
     fetched: tuple[datetime, ...] = ()
+    #: What is remembered of failed attempts: a new one makes a new version, old ones fade by themselves.
+    health: Health = field(default_factory=Health, repr=False)
     raw: RawRows = field(default_factory=RawRows, repr=False)
     #: Answers already printed; they go when this snapshot goes.
     rendered: Rendered = field(default_factory=Rendered, repr=False)
 
     def step(self, now: datetime) -> tuple[float, ...]:
         """The same question at two moments with equal steps has equal answers, byte for byte."""
-        return tuple(freshness(at, now) for at in self.fetched)
+        return (self.health.step(now), *(freshness(at, now) for at in self.fetched))
 
 
 def _load(version: tuple[tuple[str, int], ...]) -> Snapshot:
     rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw").order_by("price_per_hour", "id")
     offers = tuple(listed(offer) for offer in rows)
-    return Snapshot(version=version, offers=offers, fetched=tuple(sorted({offer.fetched_at for offer in offers})))
+    fetched = tuple(sorted({offer.fetched_at for offer in offers}))
+    return Snapshot(version=version, offers=offers, fetched=fetched, health=remembered())
 
 
 class _Holder:

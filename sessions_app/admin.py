@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
 
 from gpubroker.common.admin import ReadOnlyAdmin, ReadOnlyInline
+from sessions_app import sweep, trust
 from sessions_app.models import (
+    ActivitySample,
     Event,
-    HeartbeatSample,
-    IdempotencyRecord,
     ProviderWatch,
     Rental,
     SeenOrphan,
@@ -64,17 +66,8 @@ class EventAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
 
-@admin.register(IdempotencyRecord)
-class IdempotencyRecordAdmin(ReadOnlyAdmin):
-    list_display = ("scope", "key", "session", "status_code", "created_at", "expires_at")
-    list_select_related = ("session",)
-    search_fields = ("scope", "key", "session__id")
-    ordering = ("-id",)
-    exclude = ("answer_sealed", "secret_sealed")
-
-
-@admin.register(HeartbeatSample)
-class HeartbeatSampleAdmin(ReadOnlyAdmin):
+@admin.register(ActivitySample)
+class ActivitySampleAdmin(ReadOnlyAdmin):
     list_display = ("at", "session", "gpu_utilization", "memory_used_mb", "ssh_connections")
     list_select_related = ("session",)
     search_fields = ("session__id",)
@@ -83,7 +76,25 @@ class HeartbeatSampleAdmin(ReadOnlyAdmin):
 
 @admin.register(ProviderWatch)
 class ProviderWatchAdmin(ReadOnlyAdmin):
-    list_display = ("provider", "last_sweep_at", "next_sweep_at", "machines", "ours", "failures_in_a_row", "last_error")
+    list_display = (
+        "provider", "last_sweep_at", "next_sweep_at", "machines", "ours", "held_reason", "held_at",
+        "failures_in_a_row", "last_error",
+    )  # fmt: skip
+    actions = ("sweep_now", "release")
+
+    @admin.action(description="Sweep now")
+    def sweep_now(self, request: HttpRequest, queryset: QuerySet[ProviderWatch]) -> None:
+        names = [watch.provider for watch in queryset if sweep.ask(watch.provider)]
+        self.message_user(request, f"A sweep begins within a second: {', '.join(names)}.")
+
+    @admin.action(description="Let a held sweep end what it found")
+    def release(self, request: HttpRequest, queryset: QuerySet[ProviderWatch]) -> None:
+        actor = f"staff:{request.user.get_username()}"
+        names = [watch.provider for watch in queryset if trust.release(watch.provider, actor)]
+        if names:
+            self.message_user(request, f"Released, and swept again at once: {', '.join(names)}.", messages.WARNING)
+        else:
+            self.message_user(request, "Nothing is held there; nothing was changed.")
 
 
 @admin.register(SeenOrphan)

@@ -7,11 +7,8 @@ A machine launched by its image's entrypoint has no SSH server: there, an HTTP a
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -21,37 +18,35 @@ from gpubroker.common import providers as configured
 from gpubroker.common.errors import ApiError
 from providers.base import Phase
 from providers.errors import AuthError, InvalidRequest, ProviderError
-from sessions_app import probe, verify
-from sessions_app.ending import end_session
+from sessions_app import attempts, boot_time, probe, verify
 from sessions_app.launch_modes import ENTRYPOINT
 from sessions_app.models import Rental, Session
+from sessions_app.proved import Proof, believe
 from sessions_app.states import Debt, EndReason, Status
-from sessions_app.transitions import record, transition
+from sessions_app.transitions import record
+from sessions_app.waiting import Line
 
 log = logging.getLogger(__name__)
 
 NO_ADDRESS_PAUSE = timedelta(seconds=10)
+#: A machine that is stopped this long after it was accepted does not start by itself.
+STOPPED_GRACE = timedelta(seconds=60)
 #: Verifications at once in one process, so that slow machines leave threads for ticks and destroys.
 MOST_AT_ONCE = 20
-_slots = threading.BoundedSemaphore(MOST_AT_ONCE)
-
-
-def boot_deadline(rental: Rental) -> datetime:
-    assert rental.accepted_at is not None
-    return rental.accepted_at + timedelta(seconds=settings.SSH_VERIFY_SECONDS)
+line = Line(MOST_AT_ONCE)
 
 
 def step(session: Session) -> None:
     """One step for a provisioning session; writes when to look again."""
     rental = session.rentals.filter(state=Debt.LIVE).first()
-    if rental is None:
-        return  # its debt is being closed, and that finishes the session
+    if rental is None or f"{rental.provider}-{rental.offer_provider_id}" != session.offer_id:
+        return  # its debt is being closed, and that finishes the session; or this is the next attempt's already
     now = clock.now()
-    if rental.phase == Phase.FAILED:
-        _give_up(session, EndReason.BOOT_FAILED, rental.status_message or "the machine failed to start")
+    if rental.phase == Phase.FAILED or (rental.phase == Phase.STOPPED and _should_run(rental, now)):
+        _give_up(session, rental, EndReason.BOOT_FAILED, rental.status_message or "the machine failed to start")
         return
-    if now >= boot_deadline(rental):
-        _give_up(session, EndReason.BOOT_TIMEOUT, _how_far(session, rental))
+    if boot_time.is_over(session, rental, now):
+        _give_up(session, rental, EndReason.BOOT_TIMEOUT, _how_far(session, rental))
         return
     by_http = session.launch_mode == ENTRYPOINT
     if rental.keys_attached_at is None and not by_http:
@@ -60,9 +55,14 @@ def step(session: Session) -> None:
         rental.refresh_from_db()  # an address may have come while we were busy
     if not (endpoint_of(session, rental) if by_http else rental.ssh_endpoints):
         # The sweep wakes us when an address shows; should that wake-up be lost, this finds it.
-        _look_again(session, min(boot_deadline(rental), clock.now() + NO_ADDRESS_PAUSE))
+        _look_again(session, boot_time.not_past(session, rental, clock.now() + NO_ADDRESS_PAUSE))
         return
     _try(session, rental, _knock_by_http if by_http else _knock_by_ssh)
+
+
+def _should_run(rental: Rental, now: datetime) -> bool:
+    """Right after the create a provider may still say "stopped", or queue the start for a moment."""
+    return rental.accepted_at is None or now - rental.accepted_at >= STOPPED_GRACE
 
 
 def endpoint_of(session: Session, rental: Rental) -> tuple[str, int] | None:
@@ -73,7 +73,7 @@ def endpoint_of(session: Session, rental: Rental) -> tuple[str, int] | None:
 
 
 def _how_far(session: Session, rental: Rental) -> str:
-    seconds = int(settings.SSH_VERIFY_SECONDS)
+    seconds = boot_time.seconds(session, rental)
     if session.launch_mode == ENTRYPOINT:
         port = session.launch_options["exposed_ports"][0]
         return f"no HTTP answer on port {port} within {seconds} s: {rental.last_error or 'the port was never mapped'}"
@@ -83,9 +83,9 @@ def _how_far(session: Session, rental: Rental) -> str:
     return f"SSH did not answer within {seconds} s: {rental.last_error or 'never tried'}"
 
 
-def _give_up(session: Session, reason: EndReason, message: str) -> None:
+def _give_up(session: Session, rental: Rental, reason: EndReason, message: str) -> None:
     with transaction.atomic():
-        if end_session(session.id, reason, message=message) and session.launch_mode != ENTRYPOINT:
+        if attempts.fail(rental, reason, message) and session.launch_mode != ENTRYPOINT:
             counters.increment("gpu_ssh_verify_failures_total", provider=session.provider)
 
 
@@ -102,7 +102,7 @@ def _attach_keys(session: Session, rental: Rental) -> bool:
             for key in (session.ssh_public_key, rental.broker_public_key):
                 provider.attach_ssh_key(rental.instance_id, key)
     except (InvalidRequest, AuthError) as error:
-        _give_up(session, EndReason.REFUSED, f"the provider refuses the SSH key: {error.message}")
+        _give_up(session, rental, EndReason.REFUSED, f"the provider refuses the SSH key: {error.message}")
         return False
     except ProviderError as error:
         # Not found, too: a fresh machine may not be known everywhere at the provider yet.
@@ -115,16 +115,6 @@ def _attach_keys(session: Session, rental: Rental) -> bool:
         return False
     Rental.objects.filter(id=rental.id).update(keys_attached_at=clock.now())
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What showed that the machine runs: an event's words, and what is written down with it."""
-
-    reason: str
-    details: dict[str, Any]
-    session: dict[str, Any]
-    host_key: str = ""
 
 
 def _knock_by_ssh(session: Session, rental: Rental) -> Proof:
@@ -150,9 +140,8 @@ def _knock_by_http(session: Session, rental: Rental) -> Proof:
 
 
 def _try(session: Session, rental: Rental, knock: Callable[[Session, Rental], Proof]) -> None:
-    if not _slots.acquire(blocking=False):
-        _look_again(session, clock.now() + timedelta(seconds=1))
-        return
+    if not line.enter(session.id):
+        return  # whoever leaves goes on with it; should that one die, the row's lease ends
     try:
         proof = knock(session, rental)
     except verify.NotYet as error:
@@ -161,31 +150,16 @@ def _try(session: Session, rental: Rental, knock: Callable[[Session, Rental], Pr
         )
         _look_again(session, clock.now() + timedelta(seconds=settings.SSH_CHECK_SECONDS))
     except verify.WrongMachine as error:
-        _give_up(session, EndReason.WRONG_MACHINE, str(error))
+        _give_up(session, rental, EndReason.WRONG_MACHINE, str(error))
     else:
-        _believe(session, rental, proof)
+        believe(session, rental, proof)
     finally:
-        _slots.release()
+        line.leave()
 
 
-def _believe(session: Session, rental: Rental, proof: Proof) -> None:
-    now = clock.now()
-    with transaction.atomic():
-        fresh = Session.objects.select_for_update(no_key=True).get(id=session.id)
-        if Rental.objects.filter(id=rental.id, phase=Phase.FAILED).exists():
-            Session.objects.filter(id=session.id, status=Status.PROVISIONING).update(next_check_at=now)
-            return  # it died while we were looking
-        moved = transition(
-            session.id, {Status.PROVISIONING}, Status.RUNNING, reason=proof.reason, details=proof.details,
-            running_at=now, next_check_at=min(fresh.expires_at, fresh.hard_max_at), **proof.session,
-        )  # fmt: skip
-        if not moved:
-            return
-        Rental.objects.filter(id=rental.id).update(host_key=proof.host_key, last_error="")
-        seconds = (now - (rental.verify_from or now)).total_seconds()
-        if proof.host_key:
-            counters.observe_duration("gpu_ssh_verify_duration_seconds", max(seconds, 0.0), provider=session.provider)
-    log.info("session %s is running: %s", session.id, proof.reason)
+def _is_its_machine(rental: Rental) -> bool:
+    """Whether this is still the machine of its session, which is locked: a slow look may come back to another one."""
+    return Rental.objects.filter(id=rental.id, state=Debt.LIVE).exists()
 
 
 def api_endpoint(host: str, port: int) -> str:
@@ -195,7 +169,7 @@ def api_endpoint(host: str, port: int) -> str:
 def note_endpoint(session: Session, rental: Rental) -> None:
     """The provider's port map shows where the first exposed port is. Called inside the sweep's transaction."""
     at = endpoint_of(session, rental)
-    if at is None or session.api_endpoint == api_endpoint(*at):
+    if at is None or session.api_endpoint == api_endpoint(*at) or not _is_its_machine(rental):
         return
     live = Session.objects.filter(id=session.id, status__in=[Status.PROVISIONING, Status.RUNNING])
     if live.update(api_endpoint=api_endpoint(*at)):
@@ -207,6 +181,8 @@ def note_endpoint(session: Session, rental: Rental) -> None:
 
 def note_address(session: Session, rental: Rental) -> None:
     """The provider has told an address: show it, not yet verified. Called inside the sweep's transaction."""
+    if not _is_its_machine(rental):
+        return
     first = rental.ssh_endpoints[0]
     shown = Session.objects.filter(id=session.id, status=Status.PROVISIONING)
     if shown.update(ssh_host=first["host"], ssh_port=first["port"], ssh_user=first["user"]):

@@ -10,13 +10,14 @@ from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gpubroker.common import clock
+from gpubroker.common import clock, idempotency
 from gpubroker.common.api import wait_budget, wait_until
 from gpubroker.common.errors import ApiError
+from gpubroker.common.idempotency import Answer
+from gpubroker.common.models import IdempotencyRecord
 from offers import snapshot
-from sessions_app import idempotency, selectors, services
-from sessions_app.idempotency import Answer
-from sessions_app.models import IdempotencyRecord, Session
+from sessions_app import selectors, services
+from sessions_app.models import Session
 from sessions_app.planning import Wish
 from sessions_app.states import FAILURES, EndReason
 
@@ -50,7 +51,7 @@ def create(request: Request, wish: Wish, actor: str) -> Response:
 
 
 def _first(new: services.NewSession, budget: float) -> Answer:
-    session = wait_until(lambda: selectors.left_pending(new.session.id), budget) or new.session
+    session = wait_until(lambda: selectors.left_pending(new.session.id), budget) or services.found(new.session.id)
     answer = answer_of(session, new.private_key)
     return idempotency.keep(new.record, answer) if new.record is not None else answer
 
@@ -59,7 +60,7 @@ def _again(record: IdempotencyRecord, budget: float) -> Answer:
     """The answer that is kept, or one made from the session when its maker is late or dead."""
 
     def known() -> Answer | None:
-        session = selectors.left_pending(str(record.session_id))
+        session = selectors.left_pending(record.subject)
         return idempotency.kept(record.id) or (_made_again(record, session) if session else None)
 
     answer = wait_until(known, budget)
@@ -67,7 +68,7 @@ def _again(record: IdempotencyRecord, budget: float) -> Answer:
         return answer
     if record.lease_until > clock.now():
         raise idempotency.still_running(record.lease_until)
-    return _made_again(record, services.found(str(record.session_id)))
+    return _made_again(record, services.found(record.subject))
 
 
 def _made_again(record: IdempotencyRecord, session: Session) -> Answer:

@@ -9,7 +9,7 @@ from gpubroker.common import clock
 from gpubroker.common.errors import ApiError
 from sessions_app import verify
 from sessions_app.launch_modes import ENTRYPOINT
-from sessions_app.models import Session
+from sessions_app.models import Door, Session
 from sessions_app.states import Debt, Status
 
 NOTE_SSH = "Full SSH diagnostics require client-side SSH access."
@@ -31,7 +31,8 @@ def diagnostics(session: Session) -> dict[str, Any]:
     up = max(now - session.created_at, timedelta(0))
     left = max(min(session.expires_at, session.hard_max_at) - now, timedelta(0))
     by_entrypoint = session.launch_mode == ENTRYPOINT
-    host_key = session.rentals.filter(state=Debt.LIVE).values_list("host_key", flat=True).first()
+    rental = session.rentals.filter(state=Debt.LIVE).first()
+    host_key = rental.host_key if rental is not None else ""
     return {
         "session_id": session.id,
         "status": session.status,
@@ -49,9 +50,10 @@ def diagnostics(session: Session) -> dict[str, Any]:
         "uptime_seconds": int(up.total_seconds()),
         "time_to_expiry": span(left),
         "time_to_expiry_seconds": int(left.total_seconds()),
-        "ssh_available": not by_entrypoint,
+        "ssh_available": not by_entrypoint and rental is not None and rental.door == Door.OPEN,
         "host_key": verify.fingerprint(host_key) if host_key else "",
         "note": NOTE_ENTRYPOINT if by_entrypoint else NOTE_SSH,
+        "ssh_checked_at": clock.iso(rental.key_checked_at) if rental is not None else None,
     }
 
 

@@ -1,21 +1,15 @@
-"""What the OpenAPI schema says of sessions beside the shapes: examples, and the header of repeatable requests."""
+"""What the OpenAPI schema says of sessions beside the shapes: examples."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework import serializers
 
 from gpubroker.common.schema import ERRORS, error_example
 
 SESSION_ID = "sess-abc234defghijk67"
-
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, pattern=r"^[\x20-\x7e]{1,255}$",
-    description="1 to 255 printable ASCII characters. The same key with the same body gets the same answer for 24 "
-    "hours (a private key with it for 10 minutes); with another body 409.",
-)  # fmt: skip
 
 
 def refused(
@@ -34,7 +28,8 @@ SESSION: dict[str, Any] = {
     "ssh_user": "root", "workload_type": "llm", "launch_mode": "ssh", "storage_policy": "destroy",
     "idle_threshold_minutes": 30, "reservation_hours": 2, "price_per_hour": 0.45, "disk_gb": 100,
     "created_at": "2026-01-29T12:00:00Z", "expires_at": "2026-01-29T14:00:00Z", "end_reason": "",
-    "end_message": "", "ended_at": None,
+    "end_message": "", "ended_at": None, "auto_retry": False, "max_retries": 0, "retry_scope": "same_gpu",
+    "max_price": None,
 }  # fmt: skip
 RUNNING: dict[str, Any] = {**SESSION, "status": "running", "ssh_host": "192.168.1.100", "ssh_port": 22}
 CREATE: dict[str, Any] = {
@@ -71,7 +66,7 @@ DIAGNOSTICS: dict[str, Any] = {
     "created_at": "2026-01-29T12:00:00Z", "expires_at": "2026-01-29T14:00:00Z", "uptime": "1h 30m",
     "uptime_seconds": 5400, "time_to_expiry": "30m", "time_to_expiry_seconds": 1800, "ssh_available": True,
     "host_key": "SHA256:kPZ8nXb0cJXn3hRkq1nP0tqkq0m6bQe5v9o1q0b6J9E",
-    "note": "Full SSH diagnostics require client-side SSH access.",
+    "note": "Full SSH diagnostics require client-side SSH access.", "ssh_checked_at": "2026-01-29T13:29:10Z",
 }  # fmt: skip
 EVENTS: dict[str, Any] = {
     "session_id": SESSION_ID, "count": 1, "total": 1,
@@ -79,6 +74,26 @@ EVENTS: dict[str, Any] = {
         {"at": "2026-01-29T12:01:10Z", "kind": "session", "from": "provisioning", "to": "running",
          "reason": "SSH verified", "actor": "broker",
          "details": {"ssh": "root@192.168.1.100:22", "gpus": ["NVIDIA GeForce RTX 4090, 24564"]}},
+    ],
+}  # fmt: skip
+SAMPLES: dict[str, Any] = {
+    "session_id": SESSION_ID, "idle_threshold_minutes": 30, "idle_since": "2026-01-29T12:40:10Z", "warned_at": None,
+    "warns_at": "2026-01-29T13:10:10Z", "ends_at": "2026-01-29T13:15:10Z", "count": 1, "total": 1,
+    "samples": [
+        {"at": "2026-01-29T12:40:10Z", "source": "probe", "gpu_utilization": 0, "memory_used_mb": 1,
+         "ssh_connections": 0, "idle": True, "note": ""},
+    ],
+}  # fmt: skip
+ATTEMPTS: dict[str, Any] = {
+    "session_id": SESSION_ID, "count": 2, "retries_left": 0,
+    "attempts": [
+        {"attempt": 1, "offer_id": "vastai-12345", "provider": "vastai", "gpu_type": "RTX 4090", "machine_id": "28441",
+         "price_asked": 0.45, "price_actual": 0.45, "phase": "boot", "state": "closed",
+         "error": {"reason": "boot_failed", "message": "OCI runtime create failed", "at": "2026-01-29T12:01:10Z"},
+         "started_at": "2026-01-29T12:00:00Z", "ended_at": "2026-01-29T12:01:14Z", "seconds": 74.1},
+        {"attempt": 2, "offer_id": "vastai-67890", "provider": "vastai", "gpu_type": "RTX 4090", "machine_id": "19027",
+         "price_asked": 0.47, "price_actual": 0.47, "phase": "run", "state": "live", "error": None,
+         "started_at": "2026-01-29T12:01:14Z", "ended_at": None, "seconds": 1726.4},
     ],
 }  # fmt: skip
 COSTS: dict[str, Any] = {

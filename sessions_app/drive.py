@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models import QuerySet
 
-from gpubroker.common import clock
+from gpubroker.common import clock, idempotency
 from gpubroker.common.models import Pulse
-from sessions_app import boot, idempotency, launch, nudge, reap, sweep
-from sessions_app.ending import end_session, finish_session
+from offers import failures
+from offers.models import ProviderInventory
+from sessions_app import attempts, boot, claims, launch, nudge, outages, preserve, reap, sweep, warning, watch
+from sessions_app.ending import end_sessions, finish_session
 from sessions_app.models import ProviderWatch, Rental, Session
 from sessions_app.states import ENDABLE, Debt, EndReason, Status
 
-BATCH = 200
-SESSION_LEASE = timedelta(seconds=30)
-RENTAL_LEASE = timedelta(seconds=45)
+log = logging.getLogger(__name__)
+
+#: Ends in one transaction: large enough to be quick, small enough not to keep others from writing for long.
+ENDS_TOGETHER = 250
 PULSE = "tick"
+#: Clocks of one deployment's machines differ by less.
+SET_BACK = timedelta(minutes=2)
 #: What was kept long enough is erased this often.
 PURGE = "purge"
 PURGE_EVERY = timedelta(seconds=30)
@@ -27,16 +36,54 @@ PULSE_FRESH = timedelta(seconds=15)
 
 def tick() -> int:
     """One round: how many rows and listings were handed on."""
-    sessions, rentals, listings = _claim_sessions(), _claim_rentals(), sweep.claim_due()
-    for session_id in sessions:
-        nudge.session(session_id)
-    for rental_id, state in rentals:
-        (nudge.destroy if state == Debt.DESTROYING else nudge.rental)(rental_id)
+    _mind_the_clock()
+    due, listings = claims.due(), sweep.claim_due()
+    for provider, rental_ids in due.debts.items():
+        nudge.debts(provider, rental_ids, claimed=True)
+    end_due(due.ends)
+    nudge.claimed_sessions(due.sessions)
+    for rental_id in due.rentals:
+        nudge.rental(rental_id)
     for name in listings:
         nudge.sweep(name)
+    looks = watch.claim_due()
+    for session_id in looks:
+        nudge.watch(session_id)
     _beat()
     _purge()
-    return len(sessions) + len(rentals) + len(listings)
+    return due.count() + len(listings) + len(looks)
+
+
+def _mind_the_clock() -> None:
+    """The last tick lies ahead: the clock has been set back. Whatever was put off until a time of the old clock is due
+    now; ends and deadlines are times of their own and stay as they are."""
+    now = clock.now()
+    ahead = Pulse.objects.filter(name=PULSE, at__gt=now + SET_BACK)
+    if not ahead.exists():
+        return
+    with transaction.atomic():
+        if ahead.update(at=now):
+            log.error("the clock has been set back: what was put off is due now")
+            _all_due(now)
+            ProviderInventory.objects.update(next_fetch_at=now)
+
+
+def _all_due(now: datetime) -> int:
+    """All open work: attempts, stops, destroys, boots, looks, listings. How many rows; locked in everybody's order."""
+    unfinished = [Debt.INTENDED, Debt.UNKNOWN, Debt.PARKING, Debt.DESTROYING]
+    with transaction.atomic():
+        sessions = _locked(Session.objects.filter(status__in=ENDABLE))
+        rentals = _locked(Rental.objects.filter(state__in=unfinished))
+        due = sessions.exclude(status=Status.RUNNING).update(next_check_at=now)
+        sessions.filter(status=Status.RUNNING, next_probe_at__gt=now).update(next_probe_at=now)
+        due += rentals.update(next_check_at=now)
+        ProviderWatch.objects.update(next_sweep_at=now)
+    return due
+
+
+def _locked(rows: QuerySet[Any]) -> QuerySet[Any]:
+    list(rows.order_by("id").select_for_update(no_key=True).values_list("id", flat=True))
+    return rows
 
 
 def _beat() -> None:
@@ -52,32 +99,27 @@ def _purge() -> None:
         Pulse.objects.bulk_create([Pulse(name=PURGE, at=now)], ignore_conflicts=True)
     elif Pulse.objects.filter(name=PURGE, at__lte=now - PURGE_EVERY).update(at=now):
         idempotency.purge()
+        failures.purge()
+        outages.look()
 
 
-def _claim_sessions() -> list[str]:
-    now = clock.now()
-    due = Session.objects.filter(next_check_at__lte=now).order_by("next_check_at")
-    if not due.exists():
-        return []
-    with transaction.atomic():
-        ids = list(due.select_for_update(skip_locked=_can_skip(), no_key=True).values_list("id", flat=True)[:BATCH])
-        Session.objects.filter(id__in=ids).update(next_check_at=now + SESSION_LEASE)
-    return ids
+def end_due(session_ids: Sequence[str]) -> None:
+    """End those whose time is up, many in one transaction. One row that cannot be ended does not keep the others."""
+    for start in range(0, len(session_ids), ENDS_TOGETHER):
+        batch = session_ids[start : start + ENDS_TOGETHER]
+        try:
+            _end_if_due(batch)
+        except Exception:  # whatever one row did to its batch: each again by itself
+            log.exception("%d sessions cannot be ended together", len(batch))
+            for session_id in batch:
+                _end_alone(session_id)
 
 
-def _claim_rentals() -> list[tuple[uuid.UUID, str]]:
-    now = clock.now()
-    due = Rental.objects.filter(next_check_at__lte=now).order_by("next_check_at")
-    if not due.exists():
-        return []
-    with transaction.atomic():
-        rows = list(due.select_for_update(skip_locked=_can_skip(), no_key=True).values_list("id", "state")[:BATCH])
-        Rental.objects.filter(id__in=[row[0] for row in rows]).update(next_check_at=now + RENTAL_LEASE)
-    return rows
-
-
-def _can_skip() -> bool:
-    return connection.features.has_select_for_update_skip_locked
+def _end_alone(session_id: str) -> None:
+    try:
+        _end_if_due([session_id])
+    except Exception:  # told, and tried again when its lease is over
+        log.exception("session %s cannot be ended", session_id)
 
 
 def drive_session(session_id: str) -> None:
@@ -89,23 +131,29 @@ def drive_session(session_id: str) -> None:
     if session.status == Status.STOPPING:
         finish_session(session.id)  # a safety net: whoever closes the rental has done it
     elif now >= min(session.expires_at, session.hard_max_at):
-        _end_if_due(session.id)
+        _end_if_due([session.id])
     elif session.status == Status.PROVISIONING:
+        if warning.due(session, now) is not None:
+            warning.tend(session.id)
         boot.step(session)
+    elif session.status == Status.PENDING:
+        attempts.next_attempt(session.id)
     else:
-        due = min(session.expires_at, session.hard_max_at)
-        Session.objects.filter(id=session.id, status=session.status).update(next_check_at=due)
+        watch.ensure(session)
+        warning.tend(session.id)
 
 
-def _end_if_due(session_id: str) -> None:
-    """Its time is up, unless it was extended since we looked: decided with the row locked, so one of the two wins."""
+def _end_if_due(session_ids: Sequence[str]) -> None:
+    """Their time is up, unless it was extended since we looked: decided with the rows locked, so one of both wins."""
     with transaction.atomic():
-        session = Session.objects.select_for_update(no_key=True).get(id=session_id)
         now = clock.now()
-        if now >= session.expires_at:
-            end_session(session_id, EndReason.EXPIRED)
-        elif now >= session.hard_max_at:
-            end_session(session_id, EndReason.HARD_MAX)
+        rows = Session.objects.filter(claims.time_is_up(), id__in=session_ids).order_by("id")
+        locked = list(rows.select_for_update(no_key=True).values_list("id", "expires_at"))
+        used_up = [session_id for session_id, expires_at in locked if expires_at <= now]
+        at_most = [session_id for session_id, expires_at in locked if expires_at > now]
+        for ids, reason in ((used_up, EndReason.EXPIRED), (at_most, EndReason.HARD_MAX)):
+            if ids:
+                end_sessions(ids, reason, due_by=now)
 
 
 def drive_rental(rental_id: uuid.UUID) -> None:
@@ -121,6 +169,10 @@ def drive_rental(rental_id: uuid.UUID) -> None:
             launch.give_up_waiting(rental)
     elif rental.state == Debt.UNKNOWN:
         launch.look_up(rental)
+    elif rental.state == Debt.PARKING:
+        preserve.park(rental)
+    elif rental.state == Debt.PRESERVED:
+        preserve.expire(rental)
     elif rental.state == Debt.DESTROYING:
         reap.pay(rental)
 
@@ -130,8 +182,4 @@ def recover() -> int:
     now = clock.now()
     for rental in Rental.objects.filter(state=Debt.CREATING):
         launch.give_up_waiting(rental)
-    rentals = Rental.objects.filter(state__in=[Debt.INTENDED, Debt.UNKNOWN, Debt.DESTROYING])
-    due = rentals.update(next_check_at=now)
-    due += Session.objects.filter(status=Status.PROVISIONING).update(next_check_at=now)
-    ProviderWatch.objects.update(next_sweep_at=now)
-    return due
+    return _all_due(now)

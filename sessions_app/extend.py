@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -10,6 +11,7 @@ from django.db.models import F
 from gpubroker.common import clock
 from gpubroker.common.errors import ApiError, BadField
 from gpubroker.common.principal import OPEN, Principal
+from sessions_app import warning
 from sessions_app.models import Session
 from sessions_app.services import found
 from sessions_app.states import ENDABLE, Status
@@ -26,9 +28,11 @@ def extend(session_id: str, hours: int, principal: Principal = OPEN) -> datetime
         if after > session.hard_max_at:
             latest = clock.iso(session.hard_max_at)
             raise _TooLong(f"the new end would be {clock.iso(after)}; the latest allowed end is {latest}", latest)
-        changes: dict[str, datetime] = {"expires_at": after}
-        if session.status != Status.PROVISIONING:
-            changes["next_check_at"] = after  # a booting one is looked at sooner anyway
+        session.expires_at, session.warned_minutes = after, None
+        changes: dict[str, Any] = {"expires_at": after, "warned_minutes": None}
+        if session.status == Status.RUNNING:
+            # One that boots or waits for its next attempt is looked at sooner anyway.
+            changes["next_check_at"] = warning.next_check(session, clock.now())
         Session.objects.filter(id=session_id, status=session.status, expires_at=before).update(
             reservation_hours=F("reservation_hours") + hours, **changes
         )

@@ -15,8 +15,8 @@ from gpubroker.common.money import storage_per_hour
 from offers import services as offers
 from providers import errors
 from providers.base import Access, Created, Instance, LaunchOrder
-from sessions_app import heartbeat, meter, nudge
-from sessions_app.ending import close_rental, end_session, owe_destruction
+from sessions_app import attempts, heartbeat, meter, nudge
+from sessions_app.ending import close_rental, owe_destruction
 from sessions_app.models import ProviderWatch, Rental, Session
 from sessions_app.states import Debt, EndReason, Status
 from sessions_app.transitions import move_rental, transition
@@ -68,7 +68,7 @@ def launch(rental: Rental) -> None:
     try:
         created = configured.get(rental.provider).create(order_for(session, rental))
     except errors.ProviderError as error:
-        _not_created(rental, session, error)
+        _not_created(rental, error)
     except ApiError as error:
         fail_create(rental, EndReason.PROVIDER_UNAVAILABLE, error.message)
     else:
@@ -76,10 +76,13 @@ def launch(rental: Rental) -> None:
 
 
 def _take_in_hand(rental: Rental) -> bool:
-    """Only while the session still wants it: whoever ends a session closes what was not yet asked for."""
+    """Only while the session still wants it, and its time is not up: whoever ends a session closes what was not yet
+    asked for."""
     now = clock.now()
     with transaction.atomic():
-        wanted = Session.objects.select_for_update(no_key=True).filter(id=rental.session_id, status=Status.PENDING)
+        wanted = Session.objects.select_for_update(no_key=True).filter(
+            id=rental.session_id, status=Status.PENDING, expires_at__gt=now, hard_max_at__gt=now
+        )
         return wanted.exists() and move_rental(
             rental, {Debt.INTENDED}, Debt.CREATING, quiet=True, create_sent_at=now, next_check_at=now + CREATE_LEASE
         )
@@ -99,7 +102,7 @@ def _hand_back(rental: Rental, error: errors.ProviderError) -> None:
         )  # fmt: skip
 
 
-def _not_created(rental: Rental, session: Session, error: errors.ProviderError) -> None:
+def _not_created(rental: Rental, error: errors.ProviderError) -> None:
     now = clock.now()
     if error.may_have_happened:
         log.warning("create of %s: answer lost, looking for its label: %s", rental.label, error)
@@ -107,7 +110,7 @@ def _not_created(rental: Rental, session: Session, error: errors.ProviderError) 
             rental, {Debt.CREATING}, Debt.UNKNOWN, reason=str(error),
             last_error=str(error)[:300], unknown_since=now, next_check_at=now + FIRST_LOOKUP,
         )  # fmt: skip
-    elif error.retryable and now - session.created_at < PENDING_PATIENCE:
+    elif error.retryable and now - rental.created_at < PENDING_PATIENCE:
         _hand_back(rental, error)
     elif error.retryable:
         fail_create(rental, EndReason.PROVIDER_UNAVAILABLE, error.message)
@@ -116,21 +119,21 @@ def _not_created(rental: Rental, session: Session, error: errors.ProviderError) 
 
 
 def fail_create(rental: Rental, reason: EndReason, message: str, answer: str = "") -> None:
-    """The provider certainly made nothing: close the rental and fail the session, in one transaction."""
+    """The provider certainly made nothing: close the rental, and the session goes on with another offer or fails, in
+    one transaction."""
     expected = {Debt.INTENDED, Debt.CREATING, Debt.UNKNOWN}
     with transaction.atomic():
-        Session.objects.select_for_update(no_key=True).filter(id=rental.session_id).first()
-        if reason == EndReason.OFFER_GONE:
-            offers.withdraw(f"{rental.provider}-{rental.offer_provider_id}", "gone at create")
+        session = Session.objects.select_for_update(no_key=True).get(id=rental.session_id)
         if not close_rental(rental, expected, {"call": "create", "answer": answer or message}):
             return
         # Ended by somebody meanwhile: close_rental has finished it with that reason.
-        transition(
-            str(rental.session_id), {Status.PENDING}, Status.FAILED, reason=message,
-            details={"end_reason": reason.value}, end_reason=reason, end_message=message[:300],
-            ended_at=clock.now(), next_check_at=None, agent_token_hash="", agent_token_sealed="",
-        )  # fmt: skip
-    log.warning("session %s failed to launch: %s %s", rental.session_id, reason.value, message)
+        pending = session.status == Status.PENDING
+        again = pending and attempts.goes_on(session, rental, reason)
+        attempts.remember(session, rental, reason, message, again=again)
+        if pending and not again:
+            attempts.end_pending(session, reason, attempts.told(message, rental.attempt))
+        if reason == EndReason.OFFER_GONE:
+            offers.withdraw(f"{rental.provider}-{rental.offer_provider_id}", "gone at create")
 
 
 def apply_created(rental: Rental, created: Created) -> None:
@@ -147,13 +150,13 @@ def apply_created(rental: Rental, created: Created) -> None:
             log.error("late answer for %s: machine %s is left to the sweep", rental.label, created.instance_id)
             wake_sweep(rental.provider)
             return
-        # Sent, and not needed again: only the machine knows it now.
+        # Sent, and not needed again: only the machine knows it now. Another attempt gets its own.
         Session.objects.filter(id=session.id).update(agent_token_sealed="")
         _start_meter(session, rental)
         if session.status != Status.PENDING:
             owe_destruction(rental, {Debt.LIVE})
         elif not created.accepted:
-            end_session(session.id, EndReason.REFUSED, message=created.note or "the provider did not start it")
+            attempts.fail(rental, EndReason.REFUSED, created.note or "the provider did not start it")
         else:
             transition(session.id, {Status.PENDING}, Status.PROVISIONING, next_check_at=now)
             nudge.session(session.id)
@@ -170,9 +173,15 @@ def adopt(rental: Rental, instance: Instance) -> None:
 
 
 def _start_meter(session: Session, rental: Rental) -> None:
-    """The disk is billed from the contract on; the GPU from when the machine runs."""
+    """The disk is billed from the contract on; the GPU from when the machine runs, or from the order as well."""
+    began = clock.now()
+    if rental.unknown_since is not None and rental.create_sent_at is not None:
+        began = rental.create_sent_at  # made then or a little later, and found only now
     rate = storage_per_hour(session.storage_price_per_gb_month, session.disk_gb)
-    meter.run(rental, "disk", rate, clock.now())
+    meter.run(rental, "disk", rate, began)
+    provider = configured.configured().get(rental.provider)
+    if provider is not None and provider.capabilities.bills_from_order:
+        meter.run(rental, "gpu", session.price_per_hour, began)
 
 
 def wake_sweep(provider: str) -> None:

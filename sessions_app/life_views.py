@@ -10,17 +10,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from gpubroker.common import clock, principal
+from gpubroker.common import clock, idempotency, principal
 from gpubroker.common.api import PageQuery, read_body, read_query, wait_budget
+from gpubroker.common.idempotency import Answer
 from gpubroker.common.permissions import Anyone
-from gpubroker.common.schema import PREFER, errors, example, request_example
-from sessions_app import documented, heartbeat, idempotency, selectors, services
+from gpubroker.common.schema import IDEMPOTENCY_KEY, KEY_REUSED, PREFER, errors, example, request_example
+from sessions_app import documented, heartbeat, selectors, services
 from sessions_app.diagnostics import diagnostics
-from sessions_app.documented import IDEMPOTENCY_KEY, SESSION_ID, refused
+from sessions_app.documented import SESSION_ID, refused
 from sessions_app.extend import extend
-from sessions_app.idempotency import Answer
 from sessions_app.rekey import rekey
 from sessions_app.serializers import (
+    AttemptListSchema,
     DiagnosticsSchema,
     EventListSchema,
     ExtendBody,
@@ -117,6 +118,17 @@ class EventsView(APIView):
         return Response({"session_id": session.id, "events": page, "count": len(page), "total": events.count()})
 
 
+class AttemptsView(APIView):
+    @extend_schema(
+        operation_id="session_attempts", tags=["sessions"], summary="Which offers a session was tried on",
+        responses={200: AttemptListSchema, **errors(404, _404=UNKNOWN)}, examples=[example(documented.ATTEMPTS)],
+    )  # fmt: skip
+    def get(self, request: Request, session_id: str) -> Response:
+        """Every attempt, the first one first. With `auto_retry` another follows a failed one, on another machine, once
+        the failed machine is proved gone. What the attempts cost is in the costs."""
+        return Response(selectors.attempts_of(services.found(session_id, principal.of(request))))
+
+
 class HeartbeatView(APIView):
     # The token in the body is the credential, with API_AUTH=key too.
     authentication_classes = []
@@ -124,8 +136,8 @@ class HeartbeatView(APIView):
 
     @extend_schema(
         operation_id="session_heartbeat", tags=["agents"], summary="An agent tells of its machine", auth=[],
-        request=HeartbeatBody,
-        responses={200: HeartbeatSchema, **errors(400, 401, _401=heartbeat.WRONG_TOKEN)},
+        request=HeartbeatBody, parameters=[IDEMPOTENCY_KEY],
+        responses={200: HeartbeatSchema, **errors(400, 401, 409, _401=heartbeat.WRONG_TOKEN, _409=KEY_REUSED)},
         examples=[
             request_example({"agent_token": "...", "gpu_utilization": 87.5, "memory_used_mb": 20480,
                              "ssh_connections": 1}),
@@ -134,17 +146,22 @@ class HeartbeatView(APIView):
     )  # fmt: skip
     def post(self, request: Request, session_id: str) -> Response:
         """Needs no API key: the machine has `GPUBROKER_AGENT_TOKEN` and `GPUBROKER_SESSION_ID` in its environment. A
-        session that is over has no valid token. An `Idempotency-Key` is not looked at: repeating is harmless."""
+        session that is over has no valid token."""
         told = read_body(HeartbeatBody, request)
-        session = heartbeat.beat(session_id, told.pop("agent_token"), heartbeat.Beat(**told))
-        return Response({"status": session.status, "expires_at": clock.iso(session.expires_at)})
+        token = told.pop("agent_token")
+
+        def act() -> Answer:
+            session = heartbeat.beat(session_id, token, heartbeat.Beat(**told))
+            return Answer(200, {"status": session.status, "expires_at": clock.iso(session.expires_at)})
+
+        # Whoever has another token asks under another name, and so learns nothing of this one's keys.
+        return idempotency.once(request, act, scope=f"agent:{heartbeat.hashed(token)}")
 
 
 class RekeyView(APIView):
     @extend_schema(
         operation_id="rekey_session", tags=["sessions"], summary="Another SSH key for a running machine",
         request=RekeyBody, parameters=[IDEMPOTENCY_KEY, PREFER],
-
         responses={
             200: RekeyedSchema,
             **errors(400, 404, 409, 503, _404=UNKNOWN,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,29 +14,56 @@ from billing import services as billing
 from sessions_app.models import Rental
 from sessions_app.states import OPEN
 
+#: Dollars per hour: more than any machine costs, and less than a column can hold. On SQLite a row with more could not
+#: even be read again, and so not be destroyed.
+MOST = Decimal(900_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """From ``at`` on, ``kind`` (``gpu`` or ``disk``) of this rental costs ``per_hour`` dollars."""
+
+    rental: Rental
+    kind: str
+    per_hour: Decimal
+    at: datetime
+
+    def storable(self) -> Decimal:
+        return min(self.per_hour, MOST).quantize(billing.RATE_PLACES)
+
+    def changes(self) -> dict[str, object]:
+        """Columns of the rental that change with it; none when it runs at this rate already."""
+        rate, column = self.storable(), f"{self.kind}_rate"
+        if getattr(self.rental, column) == rate:
+            return {}
+        first = self.kind == "gpu" and self.rental.gpu_from is None
+        return {column: rate, "gpu_from": self.at} if first else {column: rate}
+
 
 def run(rental: Rental, kind: str, rate_per_hour: Decimal, at: datetime) -> None:
-    """From ``at`` on, ``kind`` (``gpu`` or ``disk``) of this rental costs ``rate_per_hour`` dollars."""
-    rate = rate_per_hour.quantize(billing.RATE_PLACES)
-    column = f"{kind}_rate"
-    if getattr(rental, column) == rate:
+    run_all([Rate(rental, kind, rate_per_hour, at)])
+
+
+def run_all(rates: Iterable[Rate]) -> None:
+    """Many in one transaction, at most one of a kind for each rental. Those that change nothing cost nothing."""
+    changed = [(rate, changes) for rate in rates if (changes := rate.changes())]
+    if not changed:
         return
-    changes: dict[str, object] = {column: rate}
-    if kind == "gpu" and rental.gpu_from is None:
-        changes["gpu_from"] = at
     with transaction.atomic():
-        if not _still_open(rental):
-            return
-        billing.set_rate(_account(rental), kind, rate, at)
-        Rental.objects.filter(id=rental.id).update(**changes)
-    for name, value in changes.items():
-        setattr(rental, name, value)
+        still_open = _still_open(rate.rental for rate, _ in changed)
+        changed = [(rate, changes) for rate, changes in changed if rate.rental.id in still_open]
+        billing.set_rates([billing.Rate(_account(r.rental), r.kind, r.storable(), r.at) for r, _ in changed])
+        for rate, changes in changed:
+            Rental.objects.filter(id=rate.rental.id).update(**changes)
+    for rate, changes in changed:
+        for name, value in changes.items():
+            setattr(rate.rental, name, value)
 
 
 def backdate(rental: Rental, kind: str, to: datetime) -> None:
     """The provider says that its bill began at ``to``, earlier or later than our first guess."""
     with transaction.atomic():
-        if _still_open(rental):
+        if _still_open([rental]):
             billing.backdate(rental.id, kind, to)
 
 
@@ -42,16 +72,17 @@ def stop_gpu(rental: Rental, at: datetime) -> None:
     if rental.gpu_rate is None:
         return
     with transaction.atomic():
-        if not _still_open(rental):
+        if not _still_open([rental]):
             return
         billing.stop_kind(rental.id, "gpu", at)
         Rental.objects.filter(id=rental.id).update(gpu_rate=None)
     rental.gpu_rate = None
 
 
-def _still_open(rental: Rental) -> bool:
-    """Locks the rental first, as whoever closes it does; a closed one is settled and stays so."""
-    return Rental.objects.select_for_update(no_key=True).filter(id=rental.id, state__in=OPEN).exists()
+def _still_open(rentals: Iterable[Rental]) -> set[uuid.UUID]:
+    """Locks the rentals first, as whoever closes one does; a closed one is settled and stays so."""
+    mine = Rental.objects.filter(id__in={rental.id for rental in rentals}, state__in=OPEN)
+    return set(mine.select_for_update(no_key=True).order_by("id").values_list("id", flat=True))
 
 
 def _account(rental: Rental) -> billing.Account:

@@ -9,7 +9,25 @@ from django.db import models
 
 from billing.models import Consumer
 from gpubroker.common import ids
-from sessions_app.states import LIVE, OPEN, Debt, EndReason, Status
+from sessions_app.states import HAS_MACHINE, LIVE, OPEN, Debt, EndReason, Status
+
+
+class RetryScope(models.TextChoices):
+    """How alike the next offer must be after a failed attempt."""
+
+    SAME_GPU = "same_gpu", "the same GPU type and count"
+    SAME_VRAM = "same_vram", "at least the same memory per GPU, and as many GPUs"
+    ANY = "any", "any GPU"
+
+
+class Door(models.TextChoices):
+    """What our last look at a running machine found at its SSH door."""
+
+    OPEN = "open", "our key opens it"
+    DOUBTED = "doubted", "it did not answer once"
+    SILENT = "silent", "it does not answer"
+    LOCKED = "locked", "our key is refused"
+    CHANGED = "changed", "another host key answers"
 
 
 class Session(models.Model):
@@ -53,9 +71,25 @@ class Session(models.Model):
     #: Where the first exposed port answers from outside; empty until the provider's port map shows it.
     api_endpoint = models.CharField(max_length=300, blank=True)
 
+    #: Another offer when an attempt fails: how often, how alike, and for how much at most (dollars per hour).
+    auto_retry = models.BooleanField(default=False)
+    max_retries = models.PositiveSmallIntegerField(default=0)
+    retry_scope = models.CharField(max_length=16, choices=RetryScope.choices, default=RetryScope.SAME_GPU)
+    max_price = models.DecimalField(max_digits=12, decimal_places=6, null=True)
+    #: Hours for which a preserved disk is kept; null unless ``storage_policy`` is preserve.
+    preserve_hours = models.PositiveSmallIntegerField(null=True)
+
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     hard_max_at = models.DateTimeField()
+    hard_max_reason = models.CharField(max_length=300, blank=True, help_text="Why staff moved the hard maximum")
+    #: The last warning of the present end that was given: 15 or 5 (minutes); an extension clears it.
+    warned_minutes = models.PositiveSmallIntegerField(null=True)
+    #: Since when every sample has shown it idle; null: not idle, or not known to be.
+    idle_since = models.DateTimeField(null=True)
+    idle_warned_at = models.DateTimeField(null=True)
+    #: When a running machine is to be looked at over SSH next (samples, keys); null where that is never needed.
+    next_probe_at = models.DateTimeField(null=True)
     running_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     #: When the driver must look at this session next; null when nothing can become due.
@@ -78,6 +112,9 @@ class Session(models.Model):
             models.Index(fields=["-created_at", "-id"], name="session_newest"),
             models.Index(fields=["consumer", "-created_at"], name="session_by_consumer"),
             models.Index(fields=["status", "provider"], name="session_by_status"),
+            models.Index(
+                fields=["next_probe_at"], name="session_probe_due", condition=models.Q(next_probe_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -105,6 +142,14 @@ class Rental(models.Model):
     attempt = models.PositiveSmallIntegerField(default=1)
     offer_provider_id = models.CharField(max_length=96, blank=True)
     machine_id = models.CharField(max_length=64, blank=True)
+    gpu_type = models.CharField(max_length=64, blank=True)
+    #: Dollars per hour without disk: of the offer when it was asked for, and as the provider last said.
+    price_asked = models.DecimalField(max_digits=14, decimal_places=8, null=True)
+    price_actual = models.DecimalField(max_digits=14, decimal_places=8, null=True)
+    #: Why this attempt came to nothing, where it did: an :class:`EndReason`, a sentence, and when.
+    failure = models.CharField(max_length=32, blank=True)
+    failure_message = models.CharField(max_length=300, blank=True)
+    failed_at = models.DateTimeField(null=True)
     #: The provider's id of the machine; empty until it told us.
     instance_id = models.CharField(max_length=96, blank=True)
 
@@ -137,6 +182,19 @@ class Rental(models.Model):
     verify_from = models.DateTimeField(null=True, help_text="When the machine first showed an SSH address")
     verify_failures = models.PositiveIntegerField(default=0)
 
+    #: When a reboot was asked for; until ``SSH_VERIFY_SECONDS`` after it the machine may stand still.
+    rebooted_at = models.DateTimeField(null=True)
+    key_checked_at = models.DateTimeField(null=True, help_text="When our key last opened the door")
+    key_repairs = models.PositiveIntegerField(default=0)
+    door = models.CharField(max_length=8, choices=Door.choices, default=Door.OPEN)
+
+    #: ``storage_policy: preserve``: the stop, its proof, and the disk's own deadline.
+    stop_requested_at = models.DateTimeField(null=True)
+    stop_answered_at = models.DateTimeField(null=True)
+    stop_attempts = models.PositiveIntegerField(default=0)
+    preserved_at = models.DateTimeField(null=True)
+    preserve_until = models.DateTimeField(null=True)
+
     destroy_requested_at = models.DateTimeField(null=True)
     destroy_answered_at = models.DateTimeField(null=True, help_text="When the provider first said yes")
     destroy_taken = models.BooleanField(default=False, help_text="It knew the machine when it said yes")
@@ -166,7 +224,7 @@ class Rental(models.Model):
                 name="rental_closed_only_with_proof",
             ),
             models.CheckConstraint(
-                condition=~models.Q(state__in=[Debt.LIVE, Debt.DESTROYING]) | ~models.Q(instance_id=""),
+                condition=~models.Q(state__in=sorted(HAS_MACHINE)) | ~models.Q(instance_id=""),
                 name="rental_live_has_instance",
             ),
         ]
@@ -201,55 +259,27 @@ class Event(models.Model):
         return f"{self.kind} {self.from_state}>{self.to_state}"
 
 
-class HeartbeatSample(models.Model):
-    """What the agent on a machine told of itself; the newest few per session are kept."""
+class ActivitySample(models.Model):
+    """What was seen of a machine's use; the newest few per session are kept. Unknown counts as active."""
 
-    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="heartbeats")
+    class Source(models.TextChoices):
+        HEARTBEAT = "heartbeat", "the agent on the machine"
+        PROBE = "probe", "our own look over SSH"
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="samples")
     at = models.DateTimeField()
-    gpu_utilization = models.FloatField(help_text="Percent")
-    memory_used_mb = models.PositiveBigIntegerField()
-    ssh_connections = models.PositiveIntegerField()
+    source = models.CharField(max_length=16, choices=Source.choices, default=Source.HEARTBEAT)
+    gpu_utilization = models.FloatField(null=True, help_text="Percent, the busiest GPU; null: unknown")
+    memory_used_mb = models.PositiveBigIntegerField(null=True)
+    ssh_connections = models.PositiveIntegerField(null=True, help_text="Logins other than ours; null: unknown")
+    #: Why something is unknown.
+    note = models.CharField(max_length=200, blank=True)
 
     class Meta:
-        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["session", "id"], name="heartbeat_of_session")]
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["session", "id"], name="sample_of_session")]
 
     def __str__(self) -> str:
-        return f"{self.session_id} {self.gpu_utilization:.0f} %"
-
-
-class IdempotencyRecord(models.Model):
-    """One ``Idempotency-Key`` and the answer it has; without ``status_code`` its request is still being answered."""
-
-    #: Whose key it is: the principal's actor.
-    scope = models.CharField(max_length=160)
-    key = models.CharField(max_length=255)
-    #: SHA-256 of method, path and body.
-    fingerprint = models.CharField(max_length=64)
-    session = models.ForeignKey(Session, on_delete=models.PROTECT, null=True, related_name="+")
-    status_code = models.PositiveSmallIntegerField(null=True)
-    answer_sealed = models.TextField(blank=True)
-    #: The private half of a key pair that was made for this request, for a short while.
-    secret_sealed = models.TextField(blank=True)
-    secret_until = models.DateTimeField(null=True)
-    had_secret = models.BooleanField(default=False)
-    created_at = models.DateTimeField()
-    expires_at = models.DateTimeField()
-    #: Until then whoever answers may be alive; afterwards somebody else may take over.
-    lease_until = models.DateTimeField()
-
-    class Meta:
-        constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["scope", "key"], name="idempotency_key_once"),
-        ]
-        indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["expires_at"], name="idempotency_expired"),
-            models.Index(
-                fields=["secret_until"], name="idempotency_secret", condition=models.Q(secret_until__isnull=False)
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.scope} {self.key}"
+        return f"{self.session_id} {self.source} {self.at:%H:%M:%S}"
 
 
 class ProviderWatch(models.Model):
@@ -266,6 +296,12 @@ class ProviderWatch(models.Model):
     machines = models.PositiveIntegerField(default=0)
     #: Set when a sweep would have ended too much and asks a person; cleared by one.
     held_reason = models.CharField(max_length=300, blank=True)
+    held_at = models.DateTimeField(null=True)
+    #: What the held pass would have ended: ``{"ends": [...], "orphans": [...]}``, for the person who decides.
+    held_details = models.JSONField(default=dict)
+    #: Until then a person has allowed what was held.
+    released_until = models.DateTimeField(null=True)
+    released_by = models.CharField(max_length=160, blank=True)
 
     class Meta:
         verbose_name_plural = "provider watches"

@@ -4,22 +4,28 @@ written."""
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 
 from gpubroker.common import providers as configured
 from gpubroker.common.errors import ApiError, BadField
+from gpubroker.common.money import as_number
 from offers import selectors as offers
 from offers.models import Offer
 from providers.base import Access
 from sessions_app import disk, launch_modes
 from sessions_app.launch_modes import ENTRYPOINT, SSH
+from sessions_app.models import RetryScope, Session
 from templates_app import selectors as templates
 from templates_app.models import Template
 
 DEFAULT_DISK_GB = 50
+#: Launch options that a plan works out from the others and the offer.
+DERIVED = ("access", "args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Wish:
     reservation_hours: int
     idle_threshold_minutes: int = 0
     storage_policy: str = "destroy"
+    preserve_hours: int | None = None
     launch_mode: str = SSH
     docker_image: str = ""
     template_hash_id: str = ""
@@ -39,6 +46,10 @@ class Wish:
     ssh_public_key: str = ""
     ssh_key_type: str = "rsa"
     launch_options: dict[str, Any] = field(default_factory=dict)
+    auto_retry: bool = False
+    max_retries: int = 0
+    retry_scope: str = RetryScope.SAME_GPU.value
+    max_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +68,60 @@ def plan(wish: Wish) -> Plan:
     offer = offers.one(wish.offer_id)
     if offer is None:
         raise ApiError(404, f"offer {wish.offer_id} not found", offer_id=wish.offer_id)
-    configured.get(offer.provider)
     if wish.reservation_hours > settings.HARD_MAX_HOURS:
         raise BadField("reservation_hours", f"at most {settings.HARD_MAX_HOURS} here, got {wish.reservation_hours}")
-    if wish.storage_policy == "preserve":
-        raise BadField("storage_policy", "preserve is not available on this broker yet; use destroy")
+    return fit(wish, offer)
+
+
+def fit(wish: Wish, offer: Offer) -> Plan:
+    """The wish on this offer, listed or not. Refuses what offer or provider cannot do (400), and an offer of a provider
+    that is not configured any more (503)."""
+    configured.get(offer.provider)
+    if wish.max_price is not None and offer.price_per_hour > wish.max_price:
+        raise BadField("max_price", f"this offer costs {as_number(offer.price_per_hour).normalize():f} an hour")
+    _refuse_keeping(wish, offer)
+    _refuse_image(wish, offer)
     template = _template(wish, offer)
     image, options = _as_entrypoint(wish, offer) if wish.launch_mode == ENTRYPOINT else _with_ssh(wish, template)
     estimate = disk.estimate(options.get("model_id", ""), options.get("quantization", ""))
     return Plan(offer, _disk_gb(wish, offer, template, estimate), image, options, estimate)
+
+
+def wish_of(session: Session) -> Wish:
+    """What was asked for, as far as another offer for the same session has to fit it."""
+    options = {name: value for name, value in session.launch_options.items() if name not in DERIVED}
+    return Wish(
+        consumer_id=session.consumer.name,
+        offer_id=session.offer_id,
+        workload_type=session.workload_type,
+        reservation_hours=session.reservation_hours,
+        storage_policy=session.storage_policy,
+        preserve_hours=session.preserve_hours,
+        launch_mode=session.launch_mode,
+        docker_image=session.docker_image,
+        template_hash_id=session.template_hash_id,
+        disk_gb=session.disk_gb,
+        launch_options=options,
+        max_price=session.max_price,
+    )
+
+
+def _refuse_keeping(wish: Wish, offer: Offer) -> None:
+    """A disk is kept only where stopping a machine ends the GPU's bill."""
+    if wish.storage_policy == "preserve":
+        if not configured.get(offer.provider).capabilities.preserve_disk:
+            raise BadField(
+                "storage_policy",
+                f"{offer.provider} bills a stopped machine in full, so no disk is kept there; use destroy",
+            )
+    elif wish.preserve_hours is not None:
+        raise BadField("preserve_hours", "only with storage_policy preserve")
+
+
+def _refuse_image(wish: Wish, offer: Offer) -> None:
+    can = configured.get(offer.provider).capabilities
+    if wish.docker_image and can.own_images and not re.fullmatch(can.own_images, wish.docker_image):
+        raise BadField("docker_image", f"{offer.provider} runs no Docker images, only its own, such as ubuntu2404")
 
 
 def _template(wish: Wish, offer: Offer) -> Template | None:
@@ -122,13 +178,16 @@ def _as_entrypoint(wish: Wish, offer: Offer) -> tuple[str, dict[str, Any]]:
 def _disk_gb(wish: Wish, offer: Offer, template: Template | None, estimate: disk.Estimate | None) -> int:
     """As asked for if it can be had and is enough; else the default, or what template and model need if more."""
     most = int(offer.disk_gb) if offer.disk_gb is not None else None
+    least = configured.get(offer.provider).capabilities.least_disk_gb
     if wish.disk_gb is not None:
+        if wish.disk_gb < least:
+            raise BadField("disk_gb", f"at least {least} GB with {offer.provider}, got {wish.disk_gb}")
         if most is not None and wish.disk_gb > most:
             raise BadField("disk_gb", f"this offer has at most {most} GB, got {wish.disk_gb}")
         if estimate is not None and wish.disk_gb < estimate.required_gb:
             raise _insufficient(wish, estimate, wish.disk_gb, most)
         return wish.disk_gb
-    wanted = max(DEFAULT_DISK_GB, _recommended(template))
+    wanted = max(DEFAULT_DISK_GB, least, _recommended(template))
     needed = estimate.required_gb if estimate is not None else 0
     if most is None:
         return max(wanted, needed)

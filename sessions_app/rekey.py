@@ -58,7 +58,7 @@ def rekey(session_id: str, public_key: str, key_type: str, budget: float, princi
     if not provider.capabilities.attach_ssh_key:
         raise ApiError(409, f"{rental.provider} cannot change the keys of a machine", session_id=session_id)
     _ask(lambda: provider.attach_ssh_key(rental.instance_id, public_key), until)
-    _see_the_door_open(session, rental, until)
+    _see_the_door_open(session, rental, public_key, until)
     verified = bool(private_key) and _opens(session, rental, private_key, until)
     old = session.ssh_public_key
     if not _write_down(session, rental, public_key, principal.actor):
@@ -117,8 +117,11 @@ def _endpoint(session: Session) -> verify.Endpoint:
     return verify.Endpoint(session.ssh_host, session.ssh_port or 0, session.ssh_user)
 
 
-def _see_the_door_open(session: Session, rental: Rental, until: float) -> None:
+def _see_the_door_open(session: Session, rental: Rental, public_key: str, until: float) -> None:
+    """503 when it stays shut; the new key, which is nobody's then, is taken off again."""
     if not _opens(session, rental, crypto.unseal(rental.broker_key_sealed), until):
+        if not _is_the_sessions(session, public_key):
+            _remove(rental, public_key, until)
         raise ApiError(
             503, f"session {session.id} does not answer on SSH now; its key was not changed", session_id=session.id,
             retry_suggested=True, headers={"Retry-After": "5"},

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from rest_framework import serializers
 
 from gpubroker.common import sshkeys
 from gpubroker.common.api import FiniteFloatField, PageQuery, ProviderField, StrictCharField, StrictIntegerField
+from gpubroker.common.names import NameField
 from gpubroker.common.schema import ErrorSchema
-from sessions_app.states import Status
+from sessions_app import preserve
+from sessions_app.models import RetryScope
+from sessions_app.states import Debt, EndReason, Status
 
 WORKLOADS = ("llm", "training", "batch", "llm_vllm", "llm_tgi", "interactive", "inference", "ssh", "benchmark")
+MOST_RETRIES, USUAL_RETRIES = 5, 3
+#: How far an attempt came.
+PHASES = ("create", "boot", "run")
 
 
 class PublicKeyField(StrictCharField):
@@ -40,13 +47,35 @@ class StrictFloatField(FiniteFloatField):
         return super().to_internal_value(data)
 
 
+class StrictDecimalField(serializers.DecimalField):
+    """An amount in JSON: a number, neither a boolean nor a string; exactly the digits that were sent."""
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise serializers.ValidationError("must be a number")
+        return super().to_internal_value(data)
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """true or false in JSON, not their many spellings."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("must be true or false")
+        return data
+
+
 class CreateBody(serializers.Serializer[Any]):
-    consumer_id = StrictCharField(max_length=128, help_text="The application that asks")
+    consumer_id = NameField(max_length=128, help_text="The application that asks")
     offer_id = StrictCharField(max_length=128, help_text="From the inventory")
     workload_type = serializers.ChoiceField(choices=WORKLOADS)
     reservation_hours = StrictIntegerField(min_value=1, max_value=12)
     idle_threshold_minutes = StrictIntegerField(required=False, min_value=0, max_value=100_000, default=0)
     storage_policy = serializers.ChoiceField(required=False, choices=["destroy", "preserve"], default="destroy")
+    preserve_hours = StrictIntegerField(
+        required=False, min_value=1, max_value=preserve.MOST_HOURS,
+        help_text="With storage_policy preserve: how long the disk is kept; default 24",
+    )  # fmt: skip
     launch_mode = serializers.ChoiceField(required=False, choices=["ssh", "entrypoint"], default="ssh")
     docker_image = StrictCharField(required=False, max_length=512, default="", allow_blank=True)
     model_id = StrictCharField(required=False, max_length=256, allow_blank=True)
@@ -59,6 +88,22 @@ class CreateBody(serializers.Serializer[Any]):
     template_hash_id = StrictCharField(required=False, max_length=64, default="", allow_blank=True)
     ssh_public_key = PublicKeyField(help_text="Your own OpenSSH public key; then no private key is made")
     ssh_key_type = serializers.ChoiceField(required=False, choices=sshkeys.KEY_TYPES, default="rsa")
+    auto_retry = StrictBooleanField(
+        required=False, default=False, help_text="Go on with another offer when an attempt fails before it runs"
+    )
+    max_retries = StrictIntegerField(
+        required=False, min_value=0, max_value=MOST_RETRIES,
+        help_text=f"Attempts after the first; with auto_retry {USUAL_RETRIES} by default, without it none",
+    )  # fmt: skip
+    retry_scope = serializers.ChoiceField(
+        required=False, choices=RetryScope.choices, default=RetryScope.SAME_GPU,
+        help_text="How alike the next offer must be to the first one",
+    )  # fmt: skip
+    max_price = StrictDecimalField(
+        required=False, allow_null=True, default=None, max_digits=12, decimal_places=6, min_value=Decimal("0.000001"),
+        coerce_to_string=False,
+        help_text="Dollars per hour of any attempt, without disk. Without it, retries cost at most 1.5 times the first",
+    )  # fmt: skip
 
     OPTIONS = ("model_id", "quantization", "exposed_ports", "on_start_cmd")
 
@@ -66,6 +111,10 @@ class CreateBody(serializers.Serializer[Any]):
         options = {name: attrs.pop(name) for name in self.OPTIONS if attrs.get(name)}
         for name in self.OPTIONS:
             attrs.pop(name, None)
+        retries = attrs.get("max_retries")
+        if retries and not attrs["auto_retry"]:
+            raise serializers.ValidationError({"max_retries": "needs auto_retry: true"})
+        attrs["max_retries"] = USUAL_RETRIES if attrs["auto_retry"] and retries is None else retries or 0
         return {**attrs, "launch_options": options}
 
 
@@ -101,6 +150,10 @@ class SessionSchema(serializers.Serializer[Any]):
     template_hash_id = serializers.CharField(required=False)
     docker_image = serializers.CharField(required=False)
     api_endpoint = serializers.CharField(required=False, help_text="The first exposed port, once it is mapped")
+    auto_retry = serializers.BooleanField()
+    max_retries = serializers.IntegerField()
+    retry_scope = serializers.ChoiceField(choices=RetryScope.choices)
+    max_price = serializers.FloatField(allow_null=True, help_text="Dollars per hour, without disk")
 
 
 class CreatedSchema(serializers.Serializer[Any]):
@@ -146,9 +199,10 @@ class DiagnosticsSchema(serializers.Serializer[Any]):
     uptime_seconds = serializers.IntegerField()
     time_to_expiry = serializers.CharField(help_text="In the same form")
     time_to_expiry_seconds = serializers.IntegerField()
-    ssh_available = serializers.BooleanField()
+    ssh_available = serializers.BooleanField(help_text="Whether the broker's own key opened the door at its last look")
     host_key = serializers.CharField(help_text="Fingerprint of the pinned SSH host key; empty without SSH")
     note = serializers.CharField()
+    ssh_checked_at = serializers.DateTimeField(allow_null=True, help_text="When it last did; null without SSH")
 
 
 class EventSchema(serializers.Serializer[Any]):
@@ -171,6 +225,35 @@ class EventListSchema(serializers.Serializer[Any]):
     events = EventSchema(many=True)
     count = serializers.IntegerField()
     total = serializers.IntegerField()
+
+
+class AttemptErrorSchema(serializers.Serializer[Any]):
+    reason = serializers.ChoiceField(choices=EndReason.choices)
+    message = serializers.CharField(allow_blank=True)
+    at = serializers.DateTimeField()
+
+
+class AttemptSchema(serializers.Serializer[Any]):
+    attempt = serializers.IntegerField(help_text="From 1")
+    offer_id = serializers.CharField()
+    provider = serializers.CharField()
+    gpu_type = serializers.CharField()
+    machine_id = serializers.CharField(allow_blank=True)
+    price_asked = serializers.FloatField(allow_null=True, help_text="The offer's, dollars per hour without disk")
+    price_actual = serializers.FloatField(allow_null=True, help_text="As the provider last billed it; null: not known")
+    phase = serializers.ChoiceField(choices=PHASES, help_text="How far it came")
+    state = serializers.ChoiceField(choices=Debt.choices, help_text="Of the debt; closed: proved that nothing is left")
+    error = AttemptErrorSchema(allow_null=True, help_text="Why it came to nothing, where it did")
+    started_at = serializers.DateTimeField()
+    ended_at = serializers.DateTimeField(allow_null=True, help_text="When it was proved that nothing is billed")
+    seconds = serializers.FloatField(help_text="From started_at to ended_at, or to now")
+
+
+class AttemptListSchema(serializers.Serializer[Any]):
+    session_id = serializers.CharField()
+    attempts = AttemptSchema(many=True)
+    count = serializers.IntegerField()
+    retries_left = serializers.IntegerField(help_text="Attempts that may still follow; 0 once it runs or is ending")
 
 
 class HeartbeatBody(serializers.Serializer[Any]):

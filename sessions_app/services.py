@@ -9,16 +9,14 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from billing import services as billing
-from gpubroker.common import clock, crypto, ids, sshkeys
-from gpubroker.common.deployment import deployment_id
+from gpubroker.common import clock, crypto, idempotency, ids, sshkeys
 from gpubroker.common.errors import ApiError
+from gpubroker.common.models import IdempotencyRecord
 from gpubroker.common.principal import OPEN, Principal
-from offers.models import Offer
-from providers.labels import make_label
-from sessions_app import heartbeat, idempotency, nudge
+from sessions_app import attempts, heartbeat, preserve
 from sessions_app.ending import end_session
 from sessions_app.launch_modes import ENTRYPOINT
-from sessions_app.models import IdempotencyRecord, Rental, Session
+from sessions_app.models import Session
 from sessions_app.planning import Plan, Wish, plan
 from sessions_app.states import ENDABLE, FINAL, LIVE, EndReason, Status
 from sessions_app.transitions import record
@@ -55,10 +53,9 @@ def create_session(
         with transaction.atomic():
             kept = idempotency.begin(key, lease) if key is not None else None
             session = _write_down(session_id, wish, planned, public_key, actor)
-            rental = _first_rental(session, planned.offer)
+            attempts.write_down(session, planned.offer, 1)
             if kept is not None:
                 idempotency.bind(kept, session.id, private_key)
-            nudge.rental(rental.id)
     except IntegrityError:
         _refuse_second(wish)
         raise
@@ -94,11 +91,16 @@ def _write_down(session_id: str, wish: Wish, planned: Plan, public_key: str, act
         reservation_hours=wish.reservation_hours,
         idle_threshold_minutes=wish.idle_threshold_minutes,
         storage_policy=wish.storage_policy,
+        preserve_hours=_preserve_hours(wish),
         launch_mode=wish.launch_mode,
         docker_image=planned.docker_image,
         template_hash_id=wish.template_hash_id,
         launch_options=planned.launch_options,
         disk_gb=planned.disk_gb,
+        auto_retry=wish.auto_retry,
+        max_retries=wish.max_retries,
+        retry_scope=wish.retry_scope,
+        max_price=wish.max_price,
         ssh_public_key=public_key,
         agent_token_hash=heartbeat.hashed(token),
         agent_token_sealed=crypto.seal(token),
@@ -115,22 +117,8 @@ def _write_down(session_id: str, wish: Wish, planned: Plan, public_key: str, act
     return session
 
 
-def _first_rental(session: Session, offer: Offer) -> Rental:
-    key = sshkeys.generate("ed25519", comment=f"gpubroker-{session.id}")
-    now = clock.now()
-    return Rental.objects.create(
-        session=session,
-        provider=session.provider,
-        label=make_label(deployment_id(), session.id, 1),
-        attempt=1,
-        offer_provider_id=offer.provider_id,
-        machine_id=offer.machine_id,
-        created_at=now,
-        broker_key_sealed=crypto.seal(key.private),
-        broker_public_key=key.public,
-        # The nudge starts it at once; this finds it if the nudge is lost.
-        next_check_at=now + timedelta(seconds=3),
-    )
+def _preserve_hours(wish: Wish) -> int | None:
+    return (wish.preserve_hours or preserve.DEFAULT_HOURS) if wish.storage_policy == "preserve" else None
 
 
 def found(session_id: str, principal: Principal = OPEN) -> Session:
@@ -150,6 +138,7 @@ def done(session_id: str, principal: Principal = OPEN) -> None:
 
 
 def destroy(session_id: str, principal: Principal = OPEN) -> None:
-    """Force the end; on a session that is ending or over it changes nothing."""
+    """Force the end, and that of a disk that is kept; on a session that is ending or over it changes nothing else."""
     if found(session_id, principal).status in ENDABLE:
         end_session(session_id, EndReason.DELETED, actor=principal.actor)
+    preserve.drop(session_id, principal.actor)

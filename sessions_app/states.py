@@ -25,7 +25,8 @@ FINAL = frozenset({Status.STOPPED, Status.FAILED})
 #: ``pending | provisioning -> failed`` only when nothing is owed: an open rental goes through ``stopping`` first.
 SESSION_MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.PROVISIONING, Status.STOPPING, Status.FAILED}),
-    Status.PROVISIONING: frozenset({Status.RUNNING, Status.STOPPING, Status.FAILED}),
+    # Back to pending: this attempt failed, and the session goes on with another offer (``auto_retry``).
+    Status.PROVISIONING: frozenset({Status.RUNNING, Status.PENDING, Status.STOPPING, Status.FAILED}),
     Status.RUNNING: frozenset({Status.STOPPING}),
     Status.STOPPING: frozenset({Status.STOPPED, Status.FAILED}),
     Status.STOPPED: frozenset(),
@@ -40,6 +41,7 @@ class EndReason(models.TextChoices):
     DELETED = "deleted", "deleted by the consumer"
     EXPIRED = "expired", "reservation used up"
     HARD_MAX = "hard_max", "hard maximum reached"
+    IDLE = "idle", "idle for too long"
     STAFF = "staff", "ended by staff"
     OFFER_GONE = "offer_gone", "the offer was gone"
     REFUSED = "refused", "the provider refused the launch"
@@ -50,6 +52,7 @@ class EndReason(models.TextChoices):
     BOOT_FAILED = "boot_failed", "the machine failed to start"
     BOOT_TIMEOUT = "boot_timeout", "SSH did not answer in time"
     WRONG_MACHINE = "wrong_machine", "the machine is not what was offered"
+    PRICE = "price", "the provider's price was above max_price"
     PROVIDER_LOST = "provider_lost", "the provider lost the machine"
 
 
@@ -65,9 +68,29 @@ FAILURES = frozenset(
         EndReason.BOOT_FAILED,
         EndReason.BOOT_TIMEOUT,
         EndReason.WRONG_MACHINE,
+        EndReason.PRICE,
         EndReason.PROVIDER_LOST,
     }
 )
+
+
+#: Failures of one machine or offer, after which another may do better (``auto_retry``).
+RETRYABLE = frozenset(
+    {
+        EndReason.OFFER_GONE,
+        EndReason.REFUSED,
+        EndReason.CREATE_LOST,
+        EndReason.BOOT_FAILED,
+        EndReason.BOOT_TIMEOUT,
+        EndReason.WRONG_MACHINE,
+        EndReason.PRICE,
+        EndReason.PROVIDER_LOST,
+        EndReason.PROVIDER_UNAVAILABLE,
+    }
+)
+#: Ends after which ``storage_policy: preserve`` keeps the disk: those of a session that had its machine.
+#: A delete is "force destroy": it takes the disk with it.
+PRESERVING = frozenset({EndReason.DONE, EndReason.EXPIRED, EndReason.HARD_MAX, EndReason.IDLE, EndReason.STAFF})
 
 
 class Debt(models.TextChoices):
@@ -77,18 +100,27 @@ class Debt(models.TextChoices):
     CREATING = "creating", "the create call is out"
     UNKNOWN = "unknown", "the create's answer was lost"
     LIVE = "live", "the machine exists"
+    PARKING = "parking", "to be stopped and proved stopped, its disk kept"
+    PRESERVED = "preserved", "stopped; its disk is kept and billed until its own deadline"
     DESTROYING = "destroying", "owed to the provider: to be destroyed and proved gone"
     CLOSED = "closed", "proved: nothing is billed"
 
 
-OPEN = frozenset({Debt.INTENDED, Debt.CREATING, Debt.UNKNOWN, Debt.LIVE, Debt.DESTROYING})
+OPEN = frozenset(set(Debt) - {Debt.CLOSED})
+#: The provider gave us a machine, so we know its id.
+HAS_MACHINE = frozenset({Debt.LIVE, Debt.PARKING, Debt.PRESERVED, Debt.DESTROYING})
+#: What keeps a session from being over: a preserved disk outlives it.
+UNSETTLED = OPEN - {Debt.PRESERVED}
 
 #: There is no way out of ``destroying`` but a proof.
 RENTAL_MOVES: dict[Debt, frozenset[Debt]] = {
     Debt.INTENDED: frozenset({Debt.CREATING, Debt.CLOSED}),
     Debt.CREATING: frozenset({Debt.INTENDED, Debt.UNKNOWN, Debt.LIVE, Debt.DESTROYING, Debt.CLOSED}),
     Debt.UNKNOWN: frozenset({Debt.LIVE, Debt.DESTROYING, Debt.CLOSED}),
-    Debt.LIVE: frozenset({Debt.DESTROYING, Debt.CLOSED}),
+    Debt.LIVE: frozenset({Debt.PARKING, Debt.DESTROYING, Debt.CLOSED}),
+    Debt.PARKING: frozenset({Debt.PRESERVED, Debt.DESTROYING, Debt.CLOSED}),
+    # Back to parking: it was seen running again.
+    Debt.PRESERVED: frozenset({Debt.PARKING, Debt.DESTROYING, Debt.CLOSED}),
     Debt.DESTROYING: frozenset({Debt.CLOSED}),
     Debt.CLOSED: frozenset(),
 }

@@ -11,33 +11,29 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import DataError, transaction
 
-from gpubroker.common import clock, counters
+from gpubroker.common import clock
 from gpubroker.common import providers as configured
 from gpubroker.common.deployment import deployment_id
 from gpubroker.common.errors import ApiError
-from providers.base import Instance, InstanceListing, Phase
+from providers.base import Instance, InstanceListing
 from providers.errors import ProviderError
 from providers.labels import parse_label
-from sessions_app import boot, meter, nudge
-from sessions_app.ending import close_rental, end_session, owe_destruction
+from sessions_app import attempts, nudge, preserve, price, sightings, strays, trust
 from sessions_app.launch import adopt
-from sessions_app.launch_modes import SSH
-from sessions_app.models import ProviderWatch, Rental, SeenOrphan, Session
+from sessions_app.models import ProviderWatch, Rental
+from sessions_app.sightings import STANDING
 from sessions_app.states import OPEN, Debt, EndReason, Status
-from sessions_app.transitions import record
+from sessions_app.strays import Orphan
+from sessions_app.trust import Intent
 
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)
 QUICK_SECONDS = 2.0
 SLOW_SECONDS = 30.0
-#: A machine accepted less than this before the listing may not show in it yet.
-LISTING_DELAY = timedelta(seconds=5)
-COMPLETE_LISTINGS_FOR_A_GHOST = 2
-#: How far a vendor's clock may be from ours before its times are not taken over.
-CLOCK_TOLERANCE = timedelta(seconds=60)
+#: After a sweep comes a rest of so many times as long as its work took.
+REST = 2
 
 
 @dataclass
@@ -51,7 +47,15 @@ class Sweep:
     orphans: int = 0
     orphans_destroyed: int = 0
     ghosts: int = 0
-    missing: list[Rental] = field(default_factory=list)
+    #: Machines that stand in our books.
+    standing: int = 0
+    #: The trust gate held it: nothing was ended.
+    held: bool = False
+    lost: list[tuple[Rental, Instance]] = field(default_factory=list)
+    #: Machines that run and cost more than their session's ``max_price``, and why.
+    dear: list[tuple[Rental, str]] = field(default_factory=list)
+    suspects: list[Rental] = field(default_factory=list)
+    due_orphans: list[Orphan] = field(default_factory=list)
 
 
 def claim_due() -> list[str]:
@@ -67,6 +71,11 @@ def claim_due() -> list[str]:
     return [name for name in due if claim.filter(provider=name).update(next_sweep_at=now + LEASE)]
 
 
+def ask(name: str) -> bool:
+    """Somebody wants a sweep: the next tick begins it. ``False``: this provider is not watched."""
+    return bool(ProviderWatch.objects.filter(provider=name).update(next_sweep_at=clock.now()))
+
+
 def sweep(name: str) -> Sweep | None:
     """List completely and compare; ``None`` when the listing failed, and then nothing has changed."""
     started = clock.now()
@@ -75,11 +84,11 @@ def sweep(name: str) -> Sweep | None:
     except (ProviderError, ApiError) as error:
         _failed(name, error)
         return None
+    listed = clock.now()
     result = _compare(name, listing, started)
-    for rental in result.missing:
-        if rental.missing_listings >= COMPLETE_LISTINGS_FOR_A_GHOST:
-            result.ghosts += _look_for_ghost(rental)
-    _finished(result, started)
+    nudge.tick()
+    _act(result)
+    _finished(result, started, clock.now() - listed)
     return result
 
 
@@ -96,17 +105,23 @@ def _failed(name: str, error: ProviderError | ApiError) -> None:
 
 
 def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
+    """Match every machine to a rental and write down what is seen; nothing is ended here."""
     result = Sweep(name, machines=len(listing.instances))
     rentals = list(Rental.objects.filter(provider=name, state__in=OPEN).select_related("session"))
     by_machine = {rental.instance_id: rental for rental in rentals if rental.instance_id}
     by_label = {rental.label: rental for rental in rentals if not rental.instance_id}
+    result.standing = sum(rental.state in STANDING for rental in by_machine.values())
     seen: set[str] = set()
+    known: list[sightings.Seen] = []
     strangers: list[Instance] = []
     for instance in listing.instances:
         label = parse_label(instance.label)
-        if instance.instance_id in by_machine:
+        rental = by_machine.get(instance.instance_id)
+        if rental is not None:
             seen.add(instance.instance_id)
-            _note_safely(by_machine[instance.instance_id], instance, listing.listed_at)
+            if rental.preserved_at is not None and listing.listed_at < rental.preserved_at:
+                continue  # it was listed before it stopped
+            known.append((rental, instance))
         elif label is not None and label.deployment == deployment_id():
             waiting = by_label.pop(instance.label, None)
             if waiting is None:
@@ -116,194 +131,60 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
                 result.adopted += 1
             # CREATING: its answer is still on the way.
         result.ours += label is not None and label.deployment == deployment_id()
-    _note_all_seen([by_machine[item] for item in seen], started)
-    result.missing = _note_missing([r for r in by_machine.values() if r.instance_id not in seen], started)
-    _orphans(result, strangers, started)
+    _note(known, listing.listed_at, result)
+    sightings.update_in_order([by_machine[item].id for item in seen], last_seen_at=started, missing_listings=0)
+    result.suspects = strays.note_missing([r for r in by_machine.values() if r.instance_id not in seen], started)
+    result.orphans = len(strangers)
+    result.due_orphans = strays.note_orphans(name, strangers, started)
     return result
 
 
-def _note_all_seen(rentals: list[Rental], at: datetime) -> None:
-    ids = [rental.id for rental in rentals]
-    for start in range(0, len(ids), 500):
-        Rental.objects.filter(id__in=ids[start : start + 500]).update(last_seen_at=at, missing_listings=0)
+def _runs(rental: Rental) -> bool:
+    return rental.session is not None and rental.session.status == Status.RUNNING
 
 
-def _note_safely(rental: Rental, instance: Instance, listed_at: datetime) -> None:
-    """One machine whose numbers the database refuses must not keep the others from being noted."""
-    try:
-        # Two transactions: the meter locks the rental, and a session's row must never be locked after its rental's.
-        _meter(rental, instance, listed_at)
-        _note(rental, instance, listed_at)
-    except DataError:
-        log.exception("the provider's row of %s cannot be stored", rental.label)
+def _note(known: list[sightings.Seen], listed_at: datetime, result: Sweep) -> None:
+    """Machines that stand in our books: write down what is seen, and find those that are lost or too dear."""
+    sightings.note_all(known, listed_at)
+    for rental, instance in known:
+        preserve.note(rental, instance)
+        if sightings.lost(rental, instance):
+            result.lost.append((rental, instance))
+        elif _runs(rental) and (why := price.above(rental, instance)):
+            result.dear.append((rental, why))
 
 
-def _note(rental: Rental, instance: Instance, listed_at: datetime) -> None:
-    """What the provider says of one machine; written only when it differs from what we have."""
-    endpoints = [{"host": e.host, "port": e.port, "user": e.user, "kind": e.kind} for e in instance.ssh_endpoints]
-    message = instance.status_message[:300]
-    ports: dict[str, list[str | int]] = {str(inside): [*outside] for inside, outside in instance.ports.items()}
-    known = (rental.phase, rental.status_message, rental.ssh_endpoints, rental.ports)
-    changed = known != (instance.phase, message, endpoints, ports)
-    ends = rental.state == Debt.LIVE and _lost(rental, instance)
-    if rental.state != Debt.LIVE or not (changed or ends):
+def _act(result: Sweep) -> None:
+    """End what the listing shows to be lost and destroy the orphans that are due, unless that would be too much."""
+    intent = Intent(
+        result.provider,
+        ends=[rental.label for rental in [*(r for r, _ in [*result.lost, *result.dear]), *result.suspects]],
+        orphans=[orphan.instance.instance_id for orphan in result.due_orphans],
+        standing=result.standing,
+        ours=result.ours,
+        dear=len(result.dear),
+    )
+    result.held = not trust.allows(intent)
+    if result.held:
         return
-    had_address = bool(rental.ssh_endpoints)
-    rental.phase, rental.status_message, rental.ssh_endpoints = instance.phase, message, endpoints
-    rental.ports = ports
-    rental.verify_from = rental.verify_from or (listed_at if endpoints or ports else None)
-    rental.machine_id = instance.machine_id or rental.machine_id
-    with transaction.atomic():
-        session = Session.objects.select_for_update(no_key=True).filter(id=rental.session_id).first()
-        rental.save(update_fields=["phase", "status_message", "ssh_endpoints", "ports", "verify_from", "machine_id"])
-        if session is None:
-            return
-        boot.note_endpoint(session, rental)
-        if session.status == Status.PROVISIONING and (endpoints or ports or instance.phase == Phase.FAILED):
-            if endpoints and not had_address and session.launch_mode == SSH:
-                boot.note_address(session, rental)
-            Session.objects.filter(id=session.id, status=Status.PROVISIONING).update(next_check_at=clock.now())
-            nudge.session(session.id)
-        elif session.status == Status.RUNNING and ends:
-            reason = message or f"the provider says {instance.status or instance.phase}"
-            end_session(session.id, EndReason.PROVIDER_LOST, message=reason)
+    for rental, instance in result.lost:
+        attempts.fail(rental, EndReason.PROVIDER_LOST, sightings.why_lost(rental, instance))
+    for rental, why in result.dear:
+        attempts.fail(rental, EndReason.PRICE, why)
+    for rental in result.suspects:
+        result.ghosts += strays.look_for_ghost(rental)
+    for orphan in result.due_orphans:
+        strays.destroy_orphan(result.provider, orphan)
+        result.orphans_destroyed += 1
 
 
-def _lost(rental: Rental, instance: Instance) -> bool:
-    """A session that runs on a machine which does not. Decided anew at every listing, not only when it changes:
-    the change may have been noted while the session was still being verified."""
-    running = rental.session is not None and rental.session.status == Status.RUNNING
-    return running and instance.phase in (Phase.FAILED, Phase.STOPPED)
-
-
-def _meter(rental: Rental, instance: Instance, listed_at: datetime) -> None:
-    """From when the provider bills, at its own rates where it tells them, not from when we came to look."""
-    began = _contract_began(rental, instance, listed_at)
-    if rental.last_seen_at is None:
-        meter.backdate(rental, "disk", began)
-    if instance.storage_price_per_hour is not None:
-        meter.run(rental, "disk", instance.storage_price_per_hour, listed_at if rental.disk_rate else began)
-    if instance.phase == Phase.RUNNING:
-        asked = rental.session.price_per_hour if rental.session else None
-        rate = instance.gpu_price_per_hour if instance.gpu_price_per_hour is not None else asked
-        if rate is not None:
-            since = _running_since(rental, instance, listed_at) if rental.gpu_rate is None else listed_at
-            meter.run(rental, "gpu", rate, since)
-    elif instance.phase == Phase.STOPPED:
-        meter.stop_gpu(rental, listed_at)
-
-
-def _contract_began(rental: Rental, instance: Instance, listed_at: datetime) -> datetime:
-    """The vendor's word, unless its clock contradicts ours: not before we asked for it, not after we saw it."""
-    asked = rental.create_sent_at or rental.accepted_at or listed_at
-    said = instance.created_at or rental.accepted_at or listed_at
-    if rental.create_sent_at is None:
-        return min(said, listed_at)  # an orphan: we know of no asking
-    return said if asked - CLOCK_TOLERANCE <= said <= listed_at + CLOCK_TOLERANCE else asked
-
-
-def _running_since(rental: Rental, instance: Instance, listed_at: datetime) -> datetime:
-    """The vendor's word, within what we saw ourselves: after the last listing in which it did not run yet."""
-    earliest = rental.last_seen_at or _contract_began(rental, instance, listed_at)
-    said = earliest if instance.running_for is None else listed_at - instance.running_for
-    return min(max(said, earliest), listed_at)
-
-
-def _note_missing(rentals: list[Rental], started: datetime) -> list[Rental]:
-    """Count complete listings without a machine; young ones may not show yet."""
-    missing = []
-    for rental in rentals:
-        if rental.accepted_at is not None and rental.accepted_at > started - LISTING_DELAY:
-            continue
-        rental.missing_listings += 1
-        Rental.objects.filter(id=rental.id).update(missing_listings=rental.missing_listings)
-        if rental.state == Debt.LIVE:
-            missing.append(rental)
-    return missing
-
-
-def _look_for_ghost(rental: Rental) -> bool:
-    """Two complete listings did not have it: ask directly, and only that answer closes the rental."""
-    try:
-        instance = configured.get(rental.provider).get_instance(rental.instance_id)
-    except (ProviderError, ApiError) as error:
-        log.warning("is %s a ghost? %s", rental.label, error)
-        return False
-    if instance is not None:
-        return False
-    proof = {
-        "call": f"get instance {rental.instance_id}",
-        "answer": f"the provider has no such machine, nor had {rental.missing_listings} complete listings",
-    }
-    with transaction.atomic():
-        if rental.session_id:
-            end_session(rental.session_id, EndReason.PROVIDER_LOST, message="the provider no longer has the machine")
-        closed = close_rental(
-            rental, {Debt.LIVE, Debt.DESTROYING}, proof, billed_until=rental.last_seen_at or rental.accepted_at
-        )
-        if closed:
-            counters.increment("gpu_ghosts_detected_total", provider=rental.provider)
-    return closed
-
-
-def _orphans(result: Sweep, strangers: list[Instance], at: datetime) -> None:
-    """Machines with our label that no open rental knows: remembered, reported, and destroyed after their grace (I4)."""
-    known = {row.instance_id: row for row in SeenOrphan.objects.filter(provider=result.provider)}
-    grace = timedelta(seconds=settings.ORPHAN_GRACE_SECONDS)
-    for instance in strangers:
-        result.orphans += 1
-        row = known.pop(instance.instance_id, None)
-        if row is None:
-            row = _new_orphan(result.provider, instance, at)
-        if at - row.first_seen_at >= grace:
-            _destroy_orphan(result.provider, instance, row)
-            result.orphans_destroyed += 1
-    SeenOrphan.objects.filter(id__in=[row.id for row in known.values()]).delete()
-
-
-def _new_orphan(provider: str, instance: Instance, at: datetime) -> SeenOrphan:
-    with transaction.atomic():
-        row, made = SeenOrphan.objects.get_or_create(
-            provider=provider,
-            instance_id=instance.instance_id,
-            defaults={"label": instance.label[:64], "first_seen_at": at},
-        )
-        if made:
-            counters.increment("gpu_orphans_detected_total", provider=provider)
-            record(
-                "orphan_seen", reason="a machine with our label that no open rental knows",
-                details={"provider": provider, "instance_id": instance.instance_id, "label": instance.label},
-            )  # fmt: skip
-            log.warning("orphan at %s: machine %s labelled %s", provider, instance.instance_id, instance.label)
-    return row
-
-
-def _destroy_orphan(provider: str, instance: Instance, row: SeenOrphan) -> None:
-    """It becomes a rental like any other, without a session, and is owed from the first moment."""
-    now = clock.now()
-    with transaction.atomic():
-        rental = Rental.objects.create(
-            origin=Rental.Origin.ORPHAN,
-            provider=provider,
-            state=Debt.LIVE,
-            label=instance.label[:64],
-            instance_id=instance.instance_id,
-            machine_id=instance.machine_id,
-            phase=instance.phase,
-            created_at=now,
-            accepted_at=instance.created_at or row.first_seen_at,
-        )
-        _meter(rental, instance, now)
-        owe_destruction(rental, {Debt.LIVE})
-        row.delete()
-    log.warning("orphan %s is past its grace: destroying it", instance.label)
-
-
-def _finished(result: Sweep, started: datetime) -> None:
+def _finished(result: Sweep, started: datetime, work: timedelta) -> None:
     pause = _pace(result.provider)
+    # Where a thousand machines boot, comparing takes long: most of the time belongs to those who look at the machines.
+    rest = min(work * REST, timedelta(seconds=min(SLOW_SECONDS, settings.RECONCILE_SECONDS)))
     ProviderWatch.objects.filter(provider=result.provider).update(
         last_sweep_at=started,
-        next_sweep_at=started + timedelta(seconds=pause),
+        next_sweep_at=max(started + timedelta(seconds=pause), clock.now() + rest),
         failures_in_a_row=0,
         last_error="",
         ours=result.ours,

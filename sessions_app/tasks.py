@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 
 from celery import shared_task
 
 from gpubroker.common import logs
-from sessions_app import drive
+from sessions_app import boot, claims, drive, reap
 from sessions_app import sweep as sweeping
+from sessions_app import watch as watching
+
+log = logging.getLogger(__name__)
 
 
 @shared_task(name="sessions_app.tasks.tick", ignore_result=True)
@@ -18,8 +22,30 @@ def tick() -> None:
 
 @shared_task(name="sessions_app.tasks.drive_session", ignore_result=True)
 def drive_session(session_id: str) -> None:
-    with logs.context(session_id=session_id):
-        drive.drive_session(session_id)
+    if claims.take_session(session_id):
+        _drive(session_id)
+    _drive_waiting()
+
+
+@shared_task(name="sessions_app.tasks.drive_sessions", ignore_result=True)
+def drive_sessions(session_ids: list[str]) -> None:
+    """Whose leases the sender holds. They stand in line, so that one slow machine does not keep the others waiting."""
+    boot.line.queue(session_ids)
+    _drive_waiting()
+
+
+def _drive_waiting() -> None:
+    """Whoever finds no room to verify waits in line, and goes on in the thread that has just become free."""
+    while (session_id := boot.line.next()) is not None:
+        _drive(session_id)
+
+
+def _drive(session_id: str) -> None:
+    try:
+        with logs.context(session_id=session_id):
+            drive.drive_session(session_id)
+    except Exception:  # told; its lease ends, and the others in line are not to suffer
+        log.exception("session %s cannot be driven", session_id)
 
 
 @shared_task(name="sessions_app.tasks.drive_rental", ignore_result=True)
@@ -28,10 +54,16 @@ def drive_rental(rental_id: str) -> None:
         drive.drive_rental(uuid.UUID(rental_id))
 
 
-@shared_task(name="sessions_app.tasks.drive_destroy", ignore_result=True)
-def drive_destroy(rental_id: str) -> None:
-    with logs.context(rental_id=rental_id):
-        drive.drive_rental(uuid.UUID(rental_id))
+@shared_task(name="sessions_app.tasks.drive_debts", ignore_result=True)
+def drive_debts(provider: str, rental_ids: list[str], claimed: bool = False) -> None:
+    ids = [uuid.UUID(rental_id) for rental_id in rental_ids]
+    reap.pay_all(provider, ids if claimed else claims.take_rentals(ids))
+
+
+@shared_task(name="sessions_app.tasks.watch", ignore_result=True)
+def watch(session_id: str) -> None:
+    with logs.context(session_id=session_id):
+        watching.look(session_id)
 
 
 @shared_task(name="sessions_app.tasks.sweep", ignore_result=True)

@@ -1,6 +1,15 @@
 from django.urls import path
 
-from sessions_app import catalog_views, cost_views, life_views, views
+from sessions_app import (
+    catalog_views,
+    cost_views,
+    life_views,
+    machine_views,
+    provider_changes,
+    provider_views,
+    views,
+    watch_views,
+)
 
 urlpatterns = [
     path("inventory", catalog_views.InventoryView.as_view()),
@@ -12,8 +21,27 @@ urlpatterns = [
     path("sessions/<str:session_id>/extend", life_views.ExtendView.as_view()),
     path("sessions/<str:session_id>/diagnostics", life_views.DiagnosticsView.as_view()),
     path("sessions/<str:session_id>/events", life_views.EventsView.as_view()),
+    path("sessions/<str:session_id>/attempts", life_views.AttemptsView.as_view()),
     path("sessions/<str:session_id>/heartbeat", life_views.HeartbeatView.as_view()),
+    path("sessions/<str:session_id>/samples", watch_views.SamplesView.as_view()),
+    path("sessions/<str:session_id>/hard-maximum", watch_views.HardMaximumView.as_view()),
     path("sessions/<str:session_id>/rekey", life_views.RekeyView.as_view()),
+    path("sessions/<str:session_id>/logs", machine_views.LogsView.as_view()),
+    path("sessions/<str:session_id>/reboot", machine_views.RebootView.as_view()),
+    path("providers", provider_views.ProvidersView.as_view()),
+    path("providers/<str:provider>/balance", provider_views.BalanceView.as_view()),
+    path("providers/<str:provider>/user", provider_views.UserView.as_view()),
+    path("providers/<str:provider>/instances", provider_views.InstancesView.as_view()),
+    path("providers/<str:provider>/bids", provider_views.BidsView.as_view()),
+    path("providers/<str:provider>/invoices", provider_views.InvoicesView.as_view()),
+    path("providers/<str:provider>/charges", provider_views.ChargesView.as_view()),
+    path("providers/<str:provider>/sweep", provider_changes.SweepView.as_view()),
+    path("providers/<str:provider>/ssh-keys", provider_changes.SSHKeysView.as_view()),
+    path("providers/<str:provider>/ssh-keys/<str:key_id>", provider_changes.SSHKeyView.as_view()),
+    path("providers/<str:provider>/templates", provider_changes.TemplatesView.as_view()),
+    path("providers/<str:provider>/templates/<str:template_id>", provider_changes.TemplateView.as_view()),
+    path("providers/<str:provider>/machines", provider_changes.MachinesView.as_view()),
+    path("providers/<str:provider>/machines/<str:machine_id>/offer", provider_changes.MachineOfferView.as_view()),
     path("costs", cost_views.CostsView.as_view()),
     path("costs/summary", cost_views.CostSummaryView.as_view()),
 ]

@@ -8,7 +8,8 @@ import io
 import secrets
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import paramiko
@@ -29,8 +30,16 @@ class NotYet(Exception):
     """It does not answer as it should, which early in a machine's life is normal. Says how far it got."""
 
 
+class KeyRefused(NotYet):
+    """SSH answers, and the machine does not accept our key (yet, or any more)."""
+
+
 class WrongMachine(Exception):
     """It answers, and is not what was promised: fewer GPUs, less memory, or another host key than before."""
+
+
+class OtherHostKey(WrongMachine):
+    """Another host key than the one pinned: whoever answers there was not even offered our key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,16 @@ def _load(private_key: str) -> paramiko.PKey:
 
 
 def _verify_one(endpoint: Endpoint, private_key: str, promise: Promise, pinned: str) -> Verified:
+    with login(endpoint, private_key, pinned) as (transport, host_key):
+        return Verified(endpoint, host_key, _check(transport, promise))
+
+
+@contextmanager
+def login(endpoint: Endpoint, private_key: str, pinned: str = "") -> Iterator[tuple[paramiko.Transport, str]]:
+    """Logged in for the length of the block, ``TOTAL_SECONDS`` at most; with the host key that was shown.
+
+    Raises :class:`KeyRefused`, :class:`OtherHostKey` before any key is offered, and :class:`NotYet` for all else.
+    """
     try:
         sock = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_SECONDS)
     except OSError as error:
@@ -95,14 +114,15 @@ def _verify_one(endpoint: Endpoint, private_key: str, promise: Promise, pinned: 
         server_key = transport.get_remote_server_key()
         host_key = f"{server_key.get_name()} {server_key.get_base64()}"
         if pinned and pinned != host_key:
-            raise WrongMachine(f"host key changed: pinned {fingerprint(pinned)}, now {fingerprint(host_key)}")
+            raise OtherHostKey(f"host key changed: pinned {fingerprint(pinned)}, now {fingerprint(host_key)}")
         transport.auth_publickey(endpoint.user, _load(private_key))
-        _check_echo(transport)
-        gpus = _check_gpus(transport, promise) if promise.gpu_count else ()
-        return Verified(endpoint, host_key, gpus)
-    except paramiko.AuthenticationException:
+        yield transport, host_key
+    except paramiko.AuthenticationException as error:
+        # paramiko says the same of a server that gave no answer, or hung up.
+        if transport is None or not transport.is_active() or "timeout" in str(error).lower():
+            raise NotYet("breaks off the login") from None
         # Keys arrive some seconds after SSH does (Vast.ai contract, section 6, no. 11).
-        raise NotYet("does not accept the key yet") from None
+        raise KeyRefused("does not accept the key yet") from None
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise NotYet(f"SSH failed: {error or type(error).__name__}") from None
     finally:
@@ -140,16 +160,18 @@ def run(transport: paramiko.Transport, command: str) -> tuple[int, str]:
         channel.close()
 
 
-def _check_echo(transport: paramiko.Transport) -> None:
+def _check(transport: paramiko.Transport, promise: Promise) -> tuple[str, ...]:
+    """``echo``, and the GPUs' own words where any were promised: in one command, as every channel costs both sides."""
     word = f"gpubroker-{secrets.token_hex(6)}"
-    status, output = run(transport, f"echo {word}")
+    status, output = run(transport, f"echo {word} && {GPU_QUERY}" if promise.gpu_count else f"echo {word}")
     # A login banner may stand around it.
-    if status != 0 or word not in output:
-        raise NotYet(f"echo answered {output[:60]!r}")
+    before, echoed, after = output.partition(word)
+    if not echoed:
+        raise NotYet(f"echo answered {before[:60]!r}")
+    return _gpus(status, after, promise) if promise.gpu_count else ()
 
 
-def _check_gpus(transport: paramiko.Transport, promise: Promise) -> tuple[str, ...]:
-    status, output = run(transport, GPU_QUERY)
+def _gpus(status: int, output: str, promise: Promise) -> tuple[str, ...]:
     if status != 0:
         raise NotYet(f"nvidia-smi failed with status {status}: {output.strip()[:80]}")
     lines = [line.strip() for line in output.splitlines() if line.count(",") == 1]

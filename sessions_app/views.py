@@ -8,11 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from gpubroker.common import principal
+from gpubroker.common import idempotency, principal
 from gpubroker.common.api import read_body, read_query, wait_budget, wait_until
-from gpubroker.common.schema import PREFER, errors, example, request_example
-from sessions_app import creation, documented, idempotency, selectors, services
-from sessions_app.documented import IDEMPOTENCY_KEY, SESSION_ID, refused
+from gpubroker.common.schema import IDEMPOTENCY_KEY, KEY_REUSED, PREFER, errors, example, request_example
+from sessions_app import creation, documented, selectors, services
+from sessions_app.documented import SESSION_ID, refused
 from sessions_app.estimate import estimate
 from sessions_app.planning import Wish
 from sessions_app.serializers import (
@@ -33,7 +33,6 @@ TOO_LITTLE_DISK = refused(
     400, InsufficientDiskSchema, "disk_gb: deepseek-ai/DeepSeek-V2.5 needs about 132 GB, 100 GB were asked for",
     **documented.INSUFFICIENT,
 )  # fmt: skip
-KEY_REUSED = "this Idempotency-Key was already used for another request"
 
 
 def read_wish(request: Request) -> tuple[Wish, str]:
@@ -125,7 +124,7 @@ class SessionView(APIView):
         """200 once the machine is proved gone, and again when it already was; 202 while the proof takes longer."""
         services.destroy(session_id, principal.of(request))
         budget = wait_budget(request, settings.DESTROY_WAIT_SECONDS)
-        if wait_until(lambda: selectors.finished(session_id), budget) is not None:
+        if wait_until(lambda: selectors.gone(session_id), budget) is not None:
             return Response({"message": "session destroyed", "session_id": session_id})
         progress = {"message": "session destruction in progress", "session_id": session_id, "status": "stopping"}
         return Response(progress, status=202)

@@ -9,7 +9,10 @@ _data_dir = tempfile.mkdtemp(prefix="gpubroker-test-")
 atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
 os.environ["GPUBROKER_DATA_DIR"] = _data_dir
 os.environ["GPUBROKER_ENV_FILE"] = ""
-for _name in ("VASTAI_API_KEY", "VASTAI_BASE_URL", "DEPLOYMENT_ID", "SERVER_HOST", "API_AUTH", "REDIS_URL"):
+for _name in list(os.environ):
+    if _name.startswith(("VASTAI_", "LOWCODEAPI_", "TENSORDOCK_")):
+        os.environ.pop(_name)
+for _name in ("DEPLOYMENT_ID", "SERVER_HOST", "API_AUTH", "REDIS_URL"):
     os.environ.pop(_name, None)
 if os.environ.get("DATABASE_URL"):
     # tests.with_servers gives a real PostgreSQL; the deployed path then wants its secrets.

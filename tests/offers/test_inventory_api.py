@@ -109,6 +109,7 @@ def test_one_offer_with_a_quote(api: Api) -> None:
     offer = api.get("/inventory/vastai-1", disk_gb=200)
     assert offer["quote"] == {
         "disk_gb": 200, "gpu_per_hour": 0.5, "storage_per_hour": 0.041667, "total_per_hour": 0.541667,
+        "price_includes": [],
     }  # fmt: skip
     assert "quote" not in api.get("/inventory/vastai-1")
     assert api.get("/inventory/vastai-1", 400, disk_gb=201)["field"] == "disk_gb"

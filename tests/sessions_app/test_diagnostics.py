@@ -29,14 +29,15 @@ def test_the_seeds_body(market: SandboxProcess, api: Api, driver: Driver, time: 
     up, left = answer.pop("uptime_seconds"), answer.pop("time_to_expiry_seconds")
     assert 5400 <= up < 5430
     assert up + left == pytest.approx(7200, abs=1)
-    host_key = Rental.objects.get(session=session).host_key
+    rental = Rental.objects.get(session=session)
     assert answer == {
         "session_id": session_id, "status": "running", "provider": "vastai", "gpu_type": session.gpu_type,
         "gpu_count": session.gpu_count, "ssh_host": "127.0.0.1", "ssh_port": session.ssh_port, "ssh_user": "root",
         "launch_mode": "ssh", "api_endpoint": "", "created_at": clock.iso(session.created_at),
         "expires_at": clock.iso(session.expires_at), "uptime": "1h 30m", "time_to_expiry": "29m",
-        "ssh_available": True, "host_key": fingerprint(host_key),
+        "ssh_available": True, "host_key": fingerprint(rental.host_key),
         "note": "Full SSH diagnostics require client-side SSH access.",
+        "ssh_checked_at": clock.iso(rental.key_checked_at),
     }  # fmt: skip
 
 

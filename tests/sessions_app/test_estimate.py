@@ -46,7 +46,7 @@ def test_with_a_model(api: Api, offers: None) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "field"),
     [({"offer_id": "vastai-9"}, 404, None), ({"reservation_hours": 13}, 400, "reservation_hours"),
-     ({"disk_gb": 501}, 400, "disk_gb"), ({"storage_policy": "preserve"}, 400, "storage_policy"),
+     ({"disk_gb": 501}, 400, "disk_gb"), ({"preserve_hours": 5}, 400, "preserve_hours"),
      ({"model_id": "x-70b", "disk_gb": 100}, 400, "disk_gb"), ({"template_hash_id": "x"}, 404, "template_hash_id")],
 )  # fmt: skip
 def test_refusals_are_a_creates(

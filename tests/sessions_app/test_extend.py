@@ -30,7 +30,8 @@ def test_two_more_hours(market: SandboxProcess, api: Api, driver: Driver, time: 
     after = before + timedelta(hours=2)
     assert answer == {"message": "session extended", "session_id": session_id, "new_expires_at": clock.iso(after)}
     session = Session.objects.get(id=session_id)
-    assert (session.expires_at, session.next_check_at, session.reservation_hours) == (after, after, 3)
+    warning = after - timedelta(minutes=15)
+    assert (session.expires_at, session.next_check_at, session.reservation_hours) == (after, warning, 3)
     event = Event.objects.get(session=session, kind="extended")
     assert (event.actor, event.details["hours"]) == ("consumer", 2)
     time.advance(hours=2, minutes=55)

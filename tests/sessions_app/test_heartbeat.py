@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from sessions_app import heartbeat
-from sessions_app.models import Event, HeartbeatSample, Rental, Session
+from gpubroker.common.models import IdempotencyRecord
+from sessions_app import heartbeat, samples
+from sessions_app.models import ActivitySample, Event, Rental, Session
 from sessions_app.states import Status
 from tests.harness import Api, Driver
 from tests.sandbox import SandboxProcess
@@ -28,7 +29,7 @@ def test_a_beat_is_kept(api: Api) -> None:
     session = known()
     answer = api.post(f"/sessions/{session.id}/heartbeat", BEAT)
     assert answer == {"status": "running", "expires_at": session.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    sample = HeartbeatSample.objects.get()
+    sample = ActivitySample.objects.get()
     told = (sample.session_id, sample.gpu_utilization, sample.memory_used_mb, sample.ssh_connections)
     assert told == (session.id, 87.5, 20_480, 1)
 
@@ -39,7 +40,7 @@ def test_wrong_tokens(api: Api, token: str) -> None:
     session = known()
     status = 400 if token == "" else 401
     api.post(f"/sessions/{session.id}/heartbeat", {**BEAT, "agent_token": token}, status)
-    assert not HeartbeatSample.objects.exists()
+    assert not ActivitySample.objects.exists()
 
 
 @pytest.mark.django_db
@@ -51,7 +52,7 @@ def test_unknown_ended_and_tokenless_sessions_look_alike(api: Api) -> None:
         for session_id, token in [(ended.id, TOKEN), ("sess-x", TOKEN), (without.id, TOKEN), (without.id, "-")]
     ]
     assert set(answers) == {heartbeat.WRONG_TOKEN}
-    assert not HeartbeatSample.objects.exists()
+    assert not ActivitySample.objects.exists()
 
 
 @pytest.mark.django_db
@@ -64,7 +65,7 @@ def test_unknown_ended_and_tokenless_sessions_look_alike(api: Api) -> None:
 def test_bad_fields(api: Api, name: str, value: Any) -> None:
     session = known()
     assert api.post(f"/sessions/{session.id}/heartbeat", {**BEAT, name: value}, 400)["field"] == name
-    assert not HeartbeatSample.objects.exists()
+    assert not ActivitySample.objects.exists()
 
 
 @pytest.mark.django_db
@@ -73,25 +74,25 @@ def test_needs_no_api_key(api: Api, settings: Any) -> None:
     settings.API_AUTH = "key"
     api.post(f"/sessions/{session.id}/heartbeat", BEAT)
     api.get(f"/sessions/{session.id}", 401)
-    assert HeartbeatSample.objects.count() == 1
+    assert ActivitySample.objects.count() == 1
 
 
 @pytest.mark.django_db
 def test_samples_are_bounded_per_session(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "MOST_SAMPLES", 5)
-    monkeypatch.setattr(heartbeat, "SLACK", 3)
+    monkeypatch.setattr(samples, "MOST_SAMPLES", 5)
+    monkeypatch.setattr(samples, "SLACK", 3)
     session = known()
     other = make_session(Status.RUNNING, offer_id="vastai-2", agent_token_hash=heartbeat.hashed(TOKEN))
     api.post(f"/sessions/{other.id}/heartbeat", BEAT)
     seen = []
     for number in range(20):
         api.post(f"/sessions/{session.id}/heartbeat", {**BEAT, "memory_used_mb": number})
-        seen.append(HeartbeatSample.objects.filter(session=session).count())
+        seen.append(ActivitySample.objects.filter(session=session).count())
     assert max(seen) == 7
-    kept = list(HeartbeatSample.objects.filter(session=session).order_by("id").values_list("memory_used_mb", flat=True))
+    kept = list(ActivitySample.objects.filter(session=session).order_by("id").values_list("memory_used_mb", flat=True))
     assert kept == list(range(20 - len(kept), 20))
     assert len(kept) >= 5
-    assert HeartbeatSample.objects.filter(session=other).count() == 1
+    assert ActivitySample.objects.filter(session=other).count() == 1
 
 
 def test_from_launch_to_the_end(market: SandboxProcess, api: Api, driver: Driver) -> None:
@@ -131,3 +132,16 @@ def test_a_failed_launch_leaves_no_token(market: SandboxProcess, api: Api, drive
     driver.until_status(session_id, "failed")
     session = Session.objects.get()
     assert (session.agent_token_hash, session.agent_token_sealed) == ("", "")
+
+
+@pytest.mark.django_db
+def test_the_same_beat_twice_is_one_sample(api: Api) -> None:
+    session = known()
+    path = f"/sessions/{session.id}/heartbeat"
+    key: dict[str, Any] = {"Idempotency-Key": "beat-1"}
+    first = api.post(path, BEAT, **key)
+    assert api.post(path, BEAT, **key) == first
+    assert api.post(path, {**BEAT, "ssh_connections": 2}, 409, **key)["error_type"] == "idempotency_key_reused"
+    assert api.post(path, {**BEAT, "agent_token": "w" * 43}, 401, **key)["error"] == heartbeat.WRONG_TOKEN
+    assert ActivitySample.objects.count() == 1
+    assert TOKEN not in str(list(IdempotencyRecord.objects.values()))

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections
 
-from gpubroker.common import clock
-from sessions_app import drive, idempotency
-from sessions_app.models import Event, IdempotencyRecord, Rental, Session
+from gpubroker.common import clock, idempotency
+from gpubroker.common.models import IdempotencyRecord
+from sessions_app import drive
+from sessions_app.models import Event, Rental, Session
 from sessions_app.states import Status
 from tests.harness import Api, BackgroundDriver, Driver, MovableClock, cheapest_offer, offers_on_different_machines
 from tests.interleave import before_sql
@@ -104,7 +105,7 @@ def test_the_private_key_is_kept_sealed_and_shortly(api: Api, one_offer: str, ti
     time.advance(seconds=2)
     later = create(api, one_offer)
     assert "ssh_private_key" not in later
-    assert later == {"session": first["session"], "note": idempotency.KEY_GONE}
+    assert later == {"session": first["session"], "note": idempotency.GONE[idempotency.PRIVATE_KEY]}
     assert IdempotencyRecord.objects.get().secret_sealed != ""
     drive._purge()
     time.advance(seconds=31)
@@ -143,7 +144,7 @@ def test_a_crash_between_commit_and_answer_is_made_good(api: Api, one_offer: str
         create(api, one_offer, 503)
     assert happened
     record = IdempotencyRecord.objects.get()
-    assert (record.status_code, record.session_id) == (None, Session.objects.get().id)
+    assert (record.status_code, record.subject) == (None, Session.objects.get().id)
     busy = create(api, one_offer, 409)  # within the lease its maker may still be alive
     assert busy["error_type"] == "idempotency_in_progress"
     IdempotencyRecord.objects.update(lease_until=clock.now() - timedelta(seconds=1))
@@ -211,7 +212,7 @@ def test_a_crash_while_extending_leaves_both_or_neither(api: Api) -> None:
     def crash() -> None:
         raise OperationalError("killed")
 
-    with before_sql(r"UPDATE .sessions_app_idempotencyrecord", crash) as happened:
+    with before_sql(r"UPDATE .common_idempotencyrecord", crash) as happened:
         api.post(path, hours, 503, **KEY)
     assert happened
     assert Session.objects.get().expires_at == session.expires_at

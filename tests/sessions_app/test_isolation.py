@@ -10,7 +10,8 @@ import pytest
 from billing.models import Consumer, MeterSegment
 from billing.services import Account, set_rate
 from gpubroker.common import clock
-from sessions_app.models import Event, IdempotencyRecord, Rental, Session
+from gpubroker.common.models import IdempotencyRecord
+from sessions_app.models import Event, Rental, Session
 from sessions_app.states import Debt, Status
 from tests import keys
 from tests.keys import Caller
@@ -21,6 +22,7 @@ from tests.sessions_app.test_states import make_rental, make_session
 CALLS: list[tuple[str, str, Any]] = [
     ("GET", "", None), ("DELETE", "", None), ("POST", "/done", None), ("POST", "/extend", {"additional_hours": 1}),
     ("GET", "/diagnostics", None), ("GET", "/events", None), ("POST", "/rekey", {}),
+    ("GET", "/attempts", None),
 ]  # fmt: skip
 
 

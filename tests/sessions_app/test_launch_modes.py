@@ -95,6 +95,9 @@ def test_nothing_answers_in_time(
     driver.until(lambda: Rental.objects.get().verify_failures > 0)
     assert Session.objects.get().status == "provisioning"
     time.advance(seconds=settings.SSH_VERIFY_SECONDS + 1)
+    driver.round()
+    assert Session.objects.get().status == "provisioning"  # image and weights take longer to fetch than that
+    time.advance(hours=1)
     session = driver.until_status(session_id, "failed")
     assert session.end_reason == "boot_timeout"
     assert session.end_message.startswith("no HTTP answer on port 8000 within ")
@@ -115,7 +118,7 @@ def test_a_machine_that_dies_ends_the_session(market: SandboxProcess, api: Api, 
         ({"launch_mode": "entrypoint"}, "docker_image"),
         ({"launch_mode": "entrypoint", "workload_type": "llm_vllm"}, "docker_image"),
         ({**VLLM, "on_start_cmd": "echo hi"}, "on_start_cmd"),
-        ({"storage_policy": "preserve"}, "storage_policy"),
+        ({"preserve_hours": 5}, "preserve_hours"),
     ],
 )
 def test_refusals(market: SandboxProcess, api: Api, changes: dict[str, Any], field: str) -> None:

@@ -201,6 +201,7 @@ def test_low_bid_leftover_is_destroyed(market: SandboxProcess, api: Api, driver:
     ("fault", "params", "reason"),
     [
         ("boot_error", {"mode": "oci"}, "boot_failed"),
+        ("boot_error", {"mode": "pull"}, "boot_failed"),
         ("boot_exited", {}, "boot_failed"),
         ("wrong_gpu", {}, "wrong_machine"),
     ],
@@ -216,13 +217,13 @@ def test_bad_machines_are_given_back(
     assert market.alive() == []
 
 
-@pytest.mark.parametrize("fault", ["boot_never", "no_ssh"])
+@pytest.mark.parametrize(("fault", "phase"), [("boot_never", "booting"), ("no_ssh", "running")])
 def test_boot_deadline(
-    market: SandboxProcess, api: Api, driver: Driver, time: MovableClock, settings: Any, fault: str
+    market: SandboxProcess, api: Api, driver: Driver, time: MovableClock, settings: Any, fault: str, phase: str
 ) -> None:
     market.fault(fault)
     session_id = api.create()["session"]["id"]
-    driver.until_status(session_id, "provisioning")
+    driver.until(lambda: Rental.objects.get().phase == phase)
     time.advance(seconds=settings.SSH_VERIFY_SECONDS - 30)
     driver.round()
     assert Session.objects.get(id=session_id).status == "provisioning"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gpubroker.common import sshkeys
+from gpubroker.common.models import IdempotencyRecord
 from sessions_app import verify
-from sessions_app.models import Event, IdempotencyRecord, Rental, Session
+from sessions_app.models import Event, Rental, Session
 from sessions_app.states import Status
 from tests.harness import Api, Driver
 from tests.interleave import Answer, on_the_wire

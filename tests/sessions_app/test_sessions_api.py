@@ -46,6 +46,17 @@ BAD_BODIES: list[tuple[str, dict[str, Any]]] = [
     ("exposed_ports", {"exposed_ports": list(range(1, 66))}),
     ("exposed_ports", {"exposed_ports": "8000"}),
     ("ssh_key_type", {"ssh_key_type": "dsa"}),
+    ("auto_retry", {"auto_retry": "true"}),
+    ("max_retries", {"auto_retry": True, "max_retries": 6}),
+    ("max_retries", {"auto_retry": True, "max_retries": -1}),
+    ("max_retries", {"max_retries": 1}),
+    ("retry_scope", {"auto_retry": True, "retry_scope": "same_host"}),
+    ("max_price", {"max_price": 0}),
+    ("max_price", {"max_price": -0.5}),
+    ("max_price", {"max_price": "0.5"}),
+    ("max_price", {"max_price": True}),
+    ("max_price", {"max_price": 0.4499999}),
+    ("max_price", {"max_price": 0.449999}),
     ("ssh_public_key", {"ssh_public_key": "nonsense"}),
     ("ssh_public_key", {"ssh_public_key": OWN_KEY + "\n" + OWN_KEY}),
     ("ssh_public_key", {"ssh_public_key": 'command="rm" ' + OWN_KEY}),
@@ -131,7 +142,7 @@ def test_the_answer_has_the_seeds_fields(api: Api, one_offer: str) -> None:
         "gpu_count": 1, "status": "pending", "ssh_host": "", "ssh_port": 0, "ssh_user": "root",
         "workload_type": "llm", "launch_mode": "ssh", "storage_policy": "destroy", "idle_threshold_minutes": 0,
         "reservation_hours": 2, "price_per_hour": 0.45, "disk_gb": 100, "end_reason": "", "end_message": "",
-        "ended_at": None,
+        "ended_at": None, "auto_retry": False, "max_retries": 0, "retry_scope": "same_gpu", "max_price": None,
     }  # fmt: skip
 
 

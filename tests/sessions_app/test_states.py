@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from billing.models import Consumer
 from gpubroker.common import clock
 from sessions_app.models import Event, Rental, Session
-from sessions_app.states import FINAL, RENTAL_MOVES, SESSION_MOVES, Debt, Status
+from sessions_app.states import FINAL, HAS_MACHINE, RENTAL_MOVES, SESSION_MOVES, Debt, Status
 from sessions_app.transitions import IllegalMove, move_rental, transition
 
 SESSION_PAIRS = list(product(Status, Status))
@@ -38,7 +38,7 @@ def make_rental(session: Session | None, state: Debt = Debt.INTENDED, **changes:
     now = clock.now()
     fields: dict[str, Any] = {"session": session, "provider": "vastai", "state": state, "created_at": now}
     fields["label"] = f"gpb-testdep-aaaaaaaaaaaaaaaa-{Rental.objects.count() + 1}"
-    if state in (Debt.LIVE, Debt.DESTROYING):
+    if state in HAS_MACHINE:
         fields["instance_id"] = str(Rental.objects.count() + 1000)
     if state == Debt.CLOSED:
         fields |= {"closed_at": now, "proof": {"call": "test"}}
@@ -65,7 +65,7 @@ def test_session_moves(before: Status, after: Status) -> None:
 @pytest.mark.parametrize(("before", "after"), RENTAL_PAIRS)
 def test_rental_moves(before: Debt, after: Debt) -> None:
     rental = make_rental(make_session(), before)
-    changes: dict[str, Any] = {"instance_id": "77"} if after in (Debt.LIVE, Debt.DESTROYING) else {}
+    changes: dict[str, Any] = {"instance_id": "77"} if after in HAS_MACHINE else {}
     if after == Debt.CLOSED:
         changes = {"closed_at": clock.now(), "proof": {"call": "test"}}
     if after in RENTAL_MOVES[before]:
