@@ -28,7 +28,7 @@ from sessions_app.launch import CREATE_LEASE
 from sessions_app.models import Rental, SeenOrphan, Session
 from sessions_app.states import Debt, Status
 from tests import crashing, invariants
-from tests.harness import Api, Driver, MovableClock, describe, offers_on_different_machines
+from tests.harness import Api, Driver, MovableClock, describe, offers_on_different_machines, refresh_offers
 from tests.sandbox import SandboxProcess
 
 LONG = bool(os.environ.get("GPUBROKER_LONG"))
@@ -52,10 +52,11 @@ class World:
 
     def __init__(self, market: SandboxProcess, api: Api, driver: Driver, time: MovableClock) -> None:
         self.market, self.api, self.driver, self.time = market, api, driver, time
-        # The dearest first: another attempt takes the cheapest.
-        self.offers = iter(offers_on_different_machines(500)[::-1])
         self.numbers = itertools.count()
         self.foreign = {market.foreign("gpb-another-aaaaaaaaaaaaaaaa-1"), market.foreign("somebody's")}
+        refresh_offers()
+        # The dearest first: another attempt takes the cheapest.
+        self.offers = iter(offers_on_different_machines(500)[::-1])
         self.died: set[str] = set()
 
     def created(self, **changes: Any) -> str:
