@@ -29,7 +29,7 @@ FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 pytho
 	done; \
 	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 
-.PHONY: help run test smoke lint fmt bench soak migrate clean
+.PHONY: help run test smoke lint fmt schema bench soak migrate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18

@@ -271,12 +271,16 @@ class World:
         self.check()
         # Logs and events only grow.
         invariants.no_secret_shows(self.secrets, [self.log.getvalue()])
-        # One that died before any listing had shown it running: what it cost until then is the marketplace's to say.
-        never = Rental.objects.filter(gpu_from=None, instance_id__in=self.broken)
-        unseen = set(never.values_list("instance_id", flat=True))
+        unseen = self.unseen()
         made = [contract for contract in self.contracts() if str(contract["id"]) not in unseen]
         for session in Session.objects.all():
             invariants.costs_agree(session, made, slack=self.jumped, at_least_only=session.id in self.rough)
+
+    def unseen(self) -> set[str]:
+        """Machines of which no listing ever said that they run, and that died, or that the provider would not show us
+        before their destroy: what they cost is the marketplace's to say."""
+        never = Rental.objects.filter(gpu_from=None).exclude(instance_id="").values_list("instance_id", flat=True)
+        return set(never) & self.broken if "has cost is not known" not in self.log.getvalue() else set(never)
 
     def quiet(self) -> bool:
         alive = {contract["id"] for contract in self.market.alive()} - self.foreign
