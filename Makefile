@@ -20,7 +20,7 @@ unexport VIRTUAL_ENV
 # These start the embedded stack in processes of their own, or know no database: a second time they would test the same.
 NO_SECOND_TIME := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py \
   tests/test_supervisor_market.py tests/test_schemathesis.py tests/test_secrets_of_a_run.py tests/gpubroker/test_bodies.py \
-  tests/providers $(filter-out tests/attacks/test_admin.py,$(wildcard tests/attacks/test_*.py))
+  tests/sessions_app/test_deploy.py tests/providers $(filter-out tests/attacks/test_admin.py,$(wildcard tests/attacks/test_*.py))
 # Checks of the code must not depend on a developer's .env, nor leave files in ./var.
 PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
 

@@ -12,11 +12,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from billing import services as billing
+from billing import webhooks
 from billing.models import Consumer
 from gpubroker.common import clock
-from offers import snapshot
-from sessions_app.models import Event
-from sessions_app.states import Status
+from offers import failures, snapshot
+from sessions_app.models import ActivitySample, Event, Session
+from sessions_app.states import Debt, Status
 from tests.keys import Caller, make, staff
 from tests.offers.factory import apply, row
 from tests.sessions_app.test_states import make_rental, make_session
@@ -39,6 +40,13 @@ def fill(first: int, last: int) -> None:
         make(consumer.name)
         template(f"{number:032x}", '{"gpu_ram": {"gte": 1000}}')
         Event.objects.create(session_id="sess-1", kind="note", at=now)
+        make_rental(Session.objects.get(id="sess-1"), Debt.CLOSED, attempt=number + 1, failure="boot_failed")
+        ActivitySample.objects.create(session_id="sess-1", at=now, gpu_utilization=5)
+        failures.record_failure(
+            provider="vastai", offer_id=f"vastai-{number}", machine_id=str(number), gpu_type=f"RTX {number}",
+            reason="boot_failed", message="",
+        )  # fmt: skip
+        webhooks.make("consumer-1" if number < 15 else None, f"https://example.com/{number}", by="me")
 
 
 #: path -> queries. Those of the key come before, once: it is remembered for some seconds.
@@ -46,6 +54,12 @@ LISTS = {
     "/sessions": 2,
     "/sessions?status=running&provider=vastai&limit=20": 2,
     "/sessions/sess-1/events": 3,
+    "/sessions/sess-1/attempts": 2,
+    "/sessions/sess-1/samples": 3,
+    "/offer-health": 3,
+    "/webhooks": 2,
+    "/webhooks?consumer_id=consumer-1": 2,
+    "/providers": 4,
     "/keys": 2,
     "/keys?consumer_id=consumer-1": 2,
     "/consumers": 2,
