@@ -8,21 +8,12 @@ from rest_framework import serializers
 
 from billing.webhook_kinds import SUBSCRIBABLE
 from billing.webhook_models import WebhookDelivery
-from gpubroker.common.api import PageQuery, StrictCharField, StrictIntegerField
+from gpubroker.common.api import PageQuery, StrictBooleanField, StrictCharField, StrictIntegerField
 from gpubroker.common.names import NameField
 from gpubroker.common.outgoing import LONGEST_URL
 
 STATES = WebhookDelivery.State.values
 URL_HELP = "https:// or http://, any port, no user name; it must lead to public addresses only"
-
-
-class StrictBooleanField(serializers.BooleanField):
-    """true or false in JSON, not a word or a number for it."""
-
-    def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool):
-            raise serializers.ValidationError("must be true or false")
-        return data
 
 
 class KindsField(serializers.ListField):

@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from gpubroker.common import sshkeys
-from gpubroker.common.api import PageQuery, StrictCharField, StrictIntegerField
+from gpubroker.common.api import PageQuery, StrictBooleanField, StrictCharField, StrictIntegerField
 from sessions_app.serializers import StrictDecimalField
 
 _LONGEST_TEXT = 16_000
@@ -220,12 +220,12 @@ class TemplateContent(serializers.Serializer[Any]):
     onstart = StrictCharField(required=False, max_length=_LONGEST_TEXT, allow_blank=True)
     args_str = StrictCharField(required=False, max_length=_LONGEST_TEXT, allow_blank=True)
     runtype = serializers.ChoiceField(required=False, choices=["ssh", "jupyter", "args"])
-    use_ssh = serializers.BooleanField(required=False)
-    ssh_direct = serializers.BooleanField(required=False)
+    use_ssh = StrictBooleanField(required=False)
+    ssh_direct = StrictBooleanField(required=False)
     extra_filters = serializers.DictField(required=False, help_text='{"field": {"op": value}}, as in a search')
     recommended_disk_space = StrictIntegerField(required=False, min_value=1, max_value=16_000, help_text="GB")
     desc = StrictCharField(required=False, max_length=_LONGEST_TEXT, allow_blank=True)
-    private = serializers.BooleanField(required=False)
+    private = StrictBooleanField(required=False)
 
 
 class NewTemplateBody(TemplateContent):

@@ -8,7 +8,14 @@ from typing import Any
 from rest_framework import serializers
 
 from gpubroker.common import sshkeys
-from gpubroker.common.api import FiniteFloatField, PageQuery, ProviderField, StrictCharField, StrictIntegerField
+from gpubroker.common.api import (
+    FiniteFloatField,
+    PageQuery,
+    ProviderField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+)
 from gpubroker.common.names import NameField
 from gpubroker.common.schema import ErrorSchema
 from sessions_app import preserve
@@ -54,15 +61,6 @@ class StrictDecimalField(serializers.DecimalField):
         if isinstance(data, bool) or not isinstance(data, int | float):
             raise serializers.ValidationError("must be a number")
         return super().to_internal_value(data)
-
-
-class StrictBooleanField(serializers.BooleanField):
-    """true or false in JSON, not their many spellings."""
-
-    def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool):
-            raise serializers.ValidationError("must be true or false")
-        return data
 
 
 class CreateBody(serializers.Serializer[Any]):

@@ -81,6 +81,7 @@ def test_one_offer(market: SandboxProcess, api: Api) -> None:
     listed = next(offer for offer in api.get("/inventory")["offers"] if "cuda_version" in offer)
     offer = api.get(f"/inventory/{listed['id']}")
     assert_like("inventory", {"offers": [offer], "count": 1, "total": 1})
+    assert offer.pop("price_includes") == ["gpu", "vcpu", "ram"]
     assert offer == listed
     assert_like("error", api.get("/inventory/vastai-0", 404))
 

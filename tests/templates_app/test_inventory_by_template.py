@@ -151,7 +151,7 @@ def queries(api: Api, **params: Any) -> int:
 
 def test_queries_per_version_are_few_and_do_not_grow(api: Api) -> None:
     snapshot.forget()
-    assert queries(api) == 2  # the versions, the offers
+    assert queries(api) == 3  # the versions, the offers, what failed lately
     assert queries(api, template_hash_id="amd") == 2  # the templates, the vendors' rows
     for number in range(30):
         template(f"more-{number}", '{"gpu_ram": {"gte": 1}}')
@@ -159,15 +159,15 @@ def test_queries_per_version_are_few_and_do_not_grow(api: Api) -> None:
     for params in ({}, {"template_hash_id": "big"}, {"template_hash_id": "more-7", "limit": 2}, {"gpu_type": "A100"}):
         assert queries(api, **params) == 0
     apply([*ROWS, *(offer(str(number), "0.5") for number in range(10, 60))])
-    assert queries(api, template_hash_id="amd") == 4
+    assert queries(api, template_hash_id="amd") == 5
     assert queries(api, template_hash_id="big") == 0
     assert queries(api) == 0
 
 
-def test_compatible_templates_take_two_queries_however_many_there_are(api: Api, django_assert_num_queries: Any) -> None:
+def test_compatible_templates_take_as_many_queries_for_thirty(api: Api, django_assert_num_queries: Any) -> None:
     for number in range(30):
         template(f"more-{number}", '{"gpu_ram": {"gte": 1}}')
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):  # the offer, what failed lately, the templates
         assert api.get("/inventory/vastai-1/compatible-templates")["count"] == 32
 
 
