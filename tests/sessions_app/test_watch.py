@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -31,10 +33,24 @@ def running(market: SandboxProcess, api: Api, driver: Driver) -> dict[str, Any]:
     return created
 
 
-def look() -> ActivitySample:
-    """One look now, whatever the schedule says."""
+def look(logins: int = 0) -> ActivitySample:
+    """One look now, whatever the schedule says, with so many logins held open by the test."""
+    hung_up(logins)
     watch.look(Session.objects.get().id)
     return ActivitySample.objects.latest("id")
+
+
+def hung_up(logins: int = 0) -> None:
+    """Wait until the machine has closed its side of what came before: here a look comes in no time after the last one,
+    not a minute later, and would take that for somebody else's login."""
+    mine = f":{Session.objects.get().ssh_port or 0:04X}"
+    deadline = monotonic() + 10
+    while monotonic() < deadline:
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        # 01: established; 08: closed by the other side only.
+        if sum(row[1].endswith(mine) and row[3] in ("01", "08") for row in rows) <= logins:
+            return
+        clock.pause(0.02)
 
 
 def kinds() -> list[str]:
@@ -73,7 +89,7 @@ def test_a_look_tells_the_use_and_does_not_count_itself(
     assert (quiet.source, quiet.gpu_utilization, quiet.memory_used_mb, quiet.ssh_connections) == ("probe", 0, 1, 0)
     market.admin("POST", f"instances/{machine(market)}/load", {"utilization": 87, "memory_used": 20_480})
     with logged_in(running["ssh_private_key"]):
-        busy = look()
+        busy = look(logins=1)
     assert (busy.gpu_utilization, busy.memory_used_mb, busy.ssh_connections, busy.note) == (87, 20_480, 1, "")
     rental = Rental.objects.get()
     assert rental.key_checked_at is not None
@@ -91,6 +107,7 @@ def test_idle_by_our_own_looks_to_the_proof(
     for _ in range(6):
         time.advance(seconds=60)
         for due in watch.claim_due():
+            hung_up()
             watch.look(due)
     assert kinds()[:2] == ["idle_warning", "session"]
     session = driver.until_status(session_id, "stopped")
@@ -103,7 +120,7 @@ def test_a_login_keeps_an_idle_gpu(market: SandboxProcess, running: dict[str, An
     with logged_in(running["ssh_private_key"]):
         for _ in range(6):
             time.advance(seconds=60)
-            look()
+            look(logins=1)
     assert kinds() == []
     assert Session.objects.get().status == "running"
 
