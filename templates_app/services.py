@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Case, Value, When
 
 from gpubroker.common import clock
 from gpubroker.common import providers as configured
@@ -15,6 +16,8 @@ from templates_app.models import Template, TemplateSync
 log = logging.getLogger(__name__)
 SYNC_EVERY = timedelta(minutes=30)
 RETRY_AFTER = timedelta(minutes=2)
+#: While there has never been a list: a new deployment is not to be without templates because of one bad moment.
+FIRST_RETRY = timedelta(seconds=10)
 LEASE = timedelta(minutes=3)
 #: A list with fewer than this share of the templates that we have is believed only the second time in a row ...
 COLLAPSE_SHARE = 0.3
@@ -68,7 +71,9 @@ def sync(name: str) -> int | None:
 
 def _refused(name: str, reason: str) -> None:
     log.warning("templates not synced, %s", reason)
-    TemplateSync.objects.filter(provider=name).update(last_error=reason[:300], next_sync_at=clock.now() + RETRY_AFTER)
+    now, mine = clock.now(), TemplateSync.objects.filter(provider=name)
+    pause = Case(When(last_success_at=None, then=Value(now + FIRST_RETRY)), default=Value(now + RETRY_AFTER))
+    mine.update(last_error=reason[:300], next_sync_at=pause)
 
 
 def _collapsed(name: str, listed: int) -> str | None:

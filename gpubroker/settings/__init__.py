@@ -266,7 +266,7 @@ CELERY_BEAT_SCHEDULE = {
     # Each expires quickly, so that a worker that was away meets no backlog: the rows carry what is due.
     "tick": {"task": "sessions_app.tasks.tick", "schedule": TICK_SECONDS, "options": {"expires": 5}},
     "offers": {"task": "offers.tasks.refresh_due", "schedule": 1.0, "options": {"expires": 5}},
-    "templates": {"task": "templates_app.tasks.sync_due", "schedule": 30.0, "options": {"expires": 30}},
+    "templates": {"task": "templates_app.tasks.sync_due", "schedule": 10.0, "options": {"expires": 10}},
     "webhooks": {"task": "billing.tasks.deliver", "schedule": 1.0, "options": {"expires": 5}},
     "webhooks-purge": {"task": "billing.tasks.purge_webhooks", "schedule": 600.0, "options": {"expires": 300}},
 }

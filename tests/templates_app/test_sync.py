@@ -122,6 +122,17 @@ def test_a_failing_sync_keeps_what_there_is_and_comes_back(
     assert TemplateSync.objects.get().last_error == ""
 
 
+def test_a_new_deployment_asks_again_within_seconds(sandbox: SandboxProcess, time: MovableClock) -> None:
+    assert services.claim_due() == ["vastai"]
+    sandbox.fault("error_5xx", operation="templates", times=-1)
+    assert services.sync("vastai") is None
+    assert services.claim_due() == []
+    sandbox.clear_faults()
+    time.advance(seconds=10)
+    assert services.claim_due() == ["vastai"]
+    assert services.sync("vastai") == 12
+
+
 def test_other_providers_templates_are_left_alone(sandbox: SandboxProcess) -> None:
     template("theirs", provider="tensordock")
     template("gone", provider_id=1)
