@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -207,12 +207,16 @@ def set_rates(rates: Sequence[Rate]) -> None:
         MeterSegment.objects.bulk_create(opened, batch_size=500, ignore_conflicts=True)
 
 
-def backdate(rental_id: uuid.UUID, kind: str, to: datetime) -> None:
-    """The rental's first segment of ``kind`` began at ``to``: no later than it ended, if it did."""
-    first = MeterSegment.objects.filter(rental_id=rental_id, kind=kind).order_by("started_at", "id").first()
-    if first is not None:
-        first.started_at = min(to, first.ended_at or to)
-        first.save(update_fields=["started_at"])
+def backdate(beginnings: Mapping[uuid.UUID, datetime], kind: str) -> None:
+    """Each rental's first segment of ``kind`` began then: no later than it ended, if it did."""
+    first: dict[uuid.UUID, MeterSegment] = {}
+    for segment in MeterSegment.objects.filter(rental_id__in=beginnings, kind=kind).order_by("started_at", "id"):
+        first.setdefault(segment.rental_id, segment)
+    for rental_id, segment in first.items():
+        began = min(beginnings[rental_id], segment.ended_at or beginnings[rental_id])
+        if began != segment.started_at:
+            segment.started_at = began
+            segment.save(update_fields=["started_at"])
 
 
 def stop_kind(rental_id: uuid.UUID, kind: str, at: datetime) -> None:

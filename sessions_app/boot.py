@@ -7,7 +7,7 @@ A machine launched by its image's entrypoint has no SSH server: there, an HTTP a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -20,10 +20,10 @@ from providers.base import Phase
 from providers.errors import AuthError, InvalidRequest, ProviderError
 from sessions_app import attempts, boot_time, probe, verify
 from sessions_app.launch_modes import ENTRYPOINT
-from sessions_app.models import Rental, Session
+from sessions_app.models import Event, Rental, Session
 from sessions_app.proved import Proof, believe
 from sessions_app.states import Debt, EndReason, Status
-from sessions_app.transitions import record
+from sessions_app.transitions import record, record_all
 from sessions_app.waiting import Line
 
 log = logging.getLogger(__name__)
@@ -157,11 +157,6 @@ def _try(session: Session, rental: Rental, knock: Callable[[Session, Rental], Pr
         line.leave()
 
 
-def _is_its_machine(rental: Rental) -> bool:
-    """Whether this is still the machine of its session, which is locked: a slow look may come back to another one."""
-    return Rental.objects.filter(id=rental.id, state=Debt.LIVE).exists()
-
-
 def api_endpoint(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -169,7 +164,7 @@ def api_endpoint(host: str, port: int) -> str:
 def note_endpoint(session: Session, rental: Rental) -> None:
     """The provider's port map shows where the first exposed port is. Called inside the sweep's transaction."""
     at = endpoint_of(session, rental)
-    if at is None or session.api_endpoint == api_endpoint(*at) or not _is_its_machine(rental):
+    if at is None or session.api_endpoint == api_endpoint(*at):
         return
     live = Session.objects.filter(id=session.id, status__in=[Status.PROVISIONING, Status.RUNNING])
     if live.update(api_endpoint=api_endpoint(*at)):
@@ -179,14 +174,16 @@ def note_endpoint(session: Session, rental: Rental) -> None:
         )  # fmt: skip
 
 
-def note_address(session: Session, rental: Rental) -> None:
-    """The provider has told an address: show it, not yet verified. Called inside the sweep's transaction."""
-    if not _is_its_machine(rental):
-        return
-    first = rental.ssh_endpoints[0]
-    shown = Session.objects.filter(id=session.id, status=Status.PROVISIONING)
-    if shown.update(ssh_host=first["host"], ssh_port=first["port"], ssh_user=first["user"]):
-        record(
-            "address", session_id=session.id, rental_id=rental.id, reason="the provider gave an SSH address",
-            details={"ssh": [f"{item['user']}@{item['host']}:{item['port']}" for item in rental.ssh_endpoints]},
-        )  # fmt: skip
+def note_addresses(machines: Sequence[tuple[Session, Rental]]) -> None:
+    """The provider has told addresses: show them, not yet verified. Called inside the sweep's transaction, with the
+    sessions locked and the machines known to be theirs still."""
+    waiting = [(s, r) for s, r in machines if s.status == Status.PROVISIONING and s.launch_mode != ENTRYPOINT]
+    for session, rental in waiting:
+        first = rental.ssh_endpoints[0]
+        session.ssh_host, session.ssh_port, session.ssh_user = first["host"], first["port"], first["user"]
+    Session.objects.bulk_update([session for session, _ in waiting], ["ssh_host", "ssh_port", "ssh_user"])
+    record_all(
+        Event(session_id=session.id, rental_id=rental.id, kind="address", reason="the provider gave an SSH address",
+              details={"ssh": [f"{item['user']}@{item['host']}:{item['port']}" for item in rental.ssh_endpoints]})
+        for session, rental in waiting
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -53,18 +53,23 @@ def run_all(rates: Iterable[Rate]) -> None:
         still_open = _still_open(rate.rental for rate, _ in changed)
         changed = [(rate, changes) for rate, changes in changed if rate.rental.id in still_open]
         billing.set_rates([billing.Rate(_account(r.rental), r.kind, r.storable(), r.at) for r, _ in changed])
+        columns: dict[uuid.UUID, dict[str, object]] = {}
         for rate, changes in changed:
-            Rental.objects.filter(id=rate.rental.id).update(**changes)
+            columns.setdefault(rate.rental.id, {}).update(changes)
+        for rental_id, together in columns.items():
+            Rental.objects.filter(id=rental_id).update(**together)
     for rate, changes in changed:
         for name, value in changes.items():
             setattr(rate.rental, name, value)
 
 
-def backdate(rental: Rental, kind: str, to: datetime) -> None:
-    """The provider says that its bill began at ``to``, earlier or later than our first guess."""
+def backdate(beginnings: Sequence[tuple[Rental, datetime]], kind: str) -> None:
+    """The provider says that its bills began then, earlier or later than our first guess."""
+    if not beginnings:
+        return
     with transaction.atomic():
-        if _still_open([rental]):
-            billing.backdate(rental.id, kind, to)
+        still_open = _still_open(rental for rental, _ in beginnings)
+        billing.backdate({rental.id: to for rental, to in beginnings if rental.id in still_open}, kind)
 
 
 def stop_gpu(rental: Rental, at: datetime) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 
 from django.db import transaction
@@ -11,28 +13,27 @@ from gpubroker.common.money import quantize
 from providers.base import Instance
 from sessions_app import attempts
 from sessions_app.meter import MOST
-from sessions_app.models import Rental, Session
+from sessions_app.models import Event, Rental, Session
 from sessions_app.states import Debt, EndReason, Status
-from sessions_app.transitions import record
+from sessions_app.transitions import lock_rentals, record_all
 
 #: Vendors round, and quote a search and a contract in different places: up to this share above the offer is no drift.
-TOLERANCE = Decimal("0.05")
+DRIFT = Decimal("1.05")
+ZERO = Decimal(0)
 PLACES = Decimal("0.00000001")
 
 
-def note(rental: Rental, instance: Instance) -> None:
-    """The rate in one listing, dollars per hour without disk. Above ``max_price`` it ends an attempt that does not run
-    yet; what runs is the sweep's to end, as one faulty listing may show all of them to be dear."""
-    session = rental.session
-    if instance.gpu_price_per_hour is None or session is None or rental.state != Debt.LIVE:
-        return
-    rate = min(instance.gpu_price_per_hour, MOST).quantize(PLACES)
-    if rate != rental.price_actual:
-        _write_down(rental, rate)
-        rental.price_actual = rate
-    message = above(rental, instance)
-    if message and session.status != Status.RUNNING:
-        attempts.fail(rental, EndReason.PRICE, message)
+def note_all(seen: Sequence[tuple[Rental, Instance]]) -> None:
+    """The rates in one listing, dollars per hour without disk. One above ``max_price`` ends an attempt that does not
+    run yet; what runs is the sweep's to end, as one faulty listing may show all of them to be dear."""
+    told = [(r, i) for r, i in seen if i.gpu_price_per_hour is not None and r.session is not None]
+    live = [(rental, instance) for rental, instance in told if rental.state == Debt.LIVE]
+    rates = [(rental, min(instance.gpu_price_per_hour or ZERO, MOST).quantize(PLACES)) for rental, instance in live]
+    _write_down([(rental, rate) for rental, rate in rates if rate != rental.price_actual])
+    for rental, instance in live:
+        message = above(rental, instance)
+        if message and rental.session is not None and rental.session.status != Status.RUNNING:
+            attempts.fail(rental, EndReason.PRICE, message)
 
 
 def above(rental: Rental, instance: Instance) -> str:
@@ -46,20 +47,30 @@ def above(rental: Rental, instance: Instance) -> str:
     return f"the provider asks {_dollars(min(rate, MOST))} an hour, max_price is {_dollars(session.max_price)}"
 
 
-def _write_down(rental: Rental, rate: Decimal) -> None:
+def _write_down(news: Sequence[tuple[Rental, Decimal]]) -> None:
+    if not news:
+        return
     with transaction.atomic():
-        Session.objects.select_for_update(no_key=True).filter(id=rental.session_id).first()
-        if not Rental.objects.filter(id=rental.id, state=Debt.LIVE).update(price_actual=rate):
-            return
-        asked = rental.price_asked
-        if asked is None or rate <= asked * (1 + TOLERANCE):
-            return
-        record(
-            "price_drift", session_id=rental.session_id, rental_id=rental.id,
-            reason=f"the offer said {_dollars(asked)} an hour, the provider bills {_dollars(rate)}",
-            details={"attempt": rental.attempt, "price_asked": str(quantize(asked)), "price": str(quantize(rate))},
-        )  # fmt: skip
-        counters.increment("gpu_price_drift_total", provider=rental.provider)
+        # Sessions before rentals, each in the order of its ids: the one order of locks for everybody.
+        ours = Session.objects.filter(id__in=[rental.session_id for rental, _ in news]).order_by("id")
+        list(ours.select_for_update(no_key=True).values_list("id", flat=True))
+        live = set(lock_rentals([rental for rental, _ in news], Debt.LIVE).values_list("id", flat=True))
+        noted = [(rental, rate) for rental, rate in news if rental.id in live]
+        for rental, rate in noted:
+            rental.price_actual = rate
+        Rental.objects.bulk_update([rental for rental, _ in noted], ["price_actual"])
+        drifted = [(r, rate) for r, rate in noted if r.price_asked is not None and rate > r.price_asked * DRIFT]
+        record_all(_drift(rental, rental.price_asked or ZERO, rate) for rental, rate in drifted)
+        for provider, count in Counter(rental.provider for rental, _ in drifted).items():
+            counters.increment("gpu_price_drift_total", count, provider=provider)
+
+
+def _drift(rental: Rental, asked: Decimal, rate: Decimal) -> Event:
+    return Event(
+        kind="price_drift", session_id=rental.session_id, rental_id=rental.id,
+        reason=f"the offer said {_dollars(asked)} an hour, the provider bills {_dollars(rate)}",
+        details={"attempt": rental.attempt, "price_asked": str(quantize(asked)), "price": str(quantize(rate))},
+    )  # fmt: skip
 
 
 def _dollars(amount: Decimal) -> str:

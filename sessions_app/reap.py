@@ -62,7 +62,9 @@ def pay_all(provider_name: str, rental_ids: Sequence[uuid.UUID]) -> None:
         _hold(debts, 30, error.message)
         return
     unsent = [rental for rental in debts if rental.destroy_answered_at is None]
-    for rental in unsent:
+    unmetered = [rental for rental in unsent if _is_unmetered(rental)]
+    sightings.take_answers(unmetered)
+    for rental in unmetered:
         if not _last_word(provider, rental):
             break  # each further look might cost its whole time-out, and the destroys wait behind it
     sending = _Sending(provider, unsent)
@@ -74,13 +76,17 @@ def pay_all(provider_name: str, rental_ids: Sequence[uuid.UUID]) -> None:
     _Sending(provider, again).run()
 
 
-def _last_word(provider: Provider, rental: Rental) -> bool:
-    """Since when the GPU of a machine costs that no listing has shown running yet, nor lately shown at all, e.g. as
-    nothing of ours was up: afterwards nobody could tell. The destroy waits for no more than this one look. ``False``:
-    the provider is not to be asked now."""
+def _is_unmetered(rental: Rental) -> bool:
+    """No listing has shown it running yet, nor lately shown it at all, e.g. as nothing of ours was up."""
     seen = rental.last_seen_at or rental.accepted_at or rental.created_at
     lately = timedelta(0) <= clock.now() - seen < UNSEEN  # a clock that was set back proves nothing
-    if rental.gpu_from is not None or rental.destroy_failures or lately:
+    return rental.gpu_from is None and not rental.destroy_failures and not lately
+
+
+def _last_word(provider: Provider, rental: Rental) -> bool:
+    """Since when the GPU of an unmetered machine costs: afterwards nobody could tell. The destroy waits for no more
+    than this one look. ``False``: the provider is not to be asked now."""
+    if rental.gpu_from is not None:
         return True
     try:
         instance = provider.get_instance(rental.instance_id)
@@ -95,7 +101,9 @@ def _last_word(provider: Provider, rental: Rental) -> bool:
 def _debts(provider_name: str, rental_ids: Sequence[uuid.UUID]) -> list[Rental]:
     found = {
         rental.id: rental
-        for rental in Rental.objects.filter(id__in=rental_ids, provider=provider_name, state=Debt.DESTROYING)
+        for rental in Rental.objects.select_related("session").filter(
+            id__in=rental_ids, provider=provider_name, state=Debt.DESTROYING
+        )
     }
     return [found[rental_id] for rental_id in rental_ids if rental_id in found]
 

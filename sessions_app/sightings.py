@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,6 @@ from gpubroker.common import clock
 from gpubroker.common import providers as configured
 from providers.base import Instance, Phase
 from sessions_app import boot, meter, price
-from sessions_app.launch_modes import SSH
 from sessions_app.models import Rental, Session
 from sessions_app.states import Debt, Status
 
@@ -68,14 +67,12 @@ def _note_alone(rental: Rental, instance: Instance, listed_at: datetime) -> None
 
 def _note(seen: Sequence[Seen], listed_at: datetime) -> None:
     # Two transactions: the meter locks the rental, and a session's row must never be locked after its rental's.
-    for rental, instance in seen:
-        _before_rates(rental, instance, listed_at)
+    _before_rates(seen, listed_at)
     meter.run_all(rate for rental, instance in seen for rate in _rates(rental, instance, listed_at))
     for rental, instance in seen:
         _settle_reboot(rental, instance, listed_at)
     _write_down(seen, listed_at)
-    for rental, instance in seen:
-        price.note(rental, instance)
+    price.note_all(seen)
 
 
 def _write_down(seen: Sequence[Seen], listed_at: datetime) -> None:
@@ -91,16 +88,14 @@ def _write_down(seen: Sequence[Seen], listed_at: datetime) -> None:
         for rental, said in told:
             for name, value in said.items():
                 setattr(rental, name, value)
-            rental.save(update_fields=_TOLD)
+        Rental.objects.bulk_update([rental for rental, _ in told], _TOLD, batch_size=TOGETHER)
         due = [s.id for rental, _ in told if (s := sessions.get(rental.session_id or "")) and _wakes(s, rental)]
-        for rental, _ in told:
-            session = sessions.get(rental.session_id or "")
-            if session is None:
-                continue
+        live = set(Rental.objects.filter(id__in=[r.id for r, _ in told], state=Debt.LIVE).values_list("id", flat=True))
+        # A slow look may come back to a session that has another machine by now.
+        theirs = [(s, r) for r, _ in told if r.id in live and (s := sessions.get(r.session_id or ""))]
+        for session, rental in theirs:
             boot.note_endpoint(session, rental)
-            new = bool(rental.ssh_endpoints) and rental.id not in had_address
-            if new and session.status == Status.PROVISIONING and session.launch_mode == SSH:
-                boot.note_address(session, rental)
+        boot.note_addresses([(s, r) for s, r in theirs if r.ssh_endpoints and r.id not in had_address])
         # Not nudged one by one: the tick that follows the sweep takes all of them in hand together.
         Session.objects.filter(id__in=due, status=Status.PROVISIONING).update(next_check_at=clock.now())
 
@@ -160,16 +155,30 @@ def _settle_reboot(rental: Rental, instance: Instance, listed_at: datetime) -> N
 
 def take_rates(rental: Rental, instance: Instance, listed_at: datetime) -> None:
     """From when the provider bills, at its own rates where it tells them, not from when we came to look."""
-    _before_rates(rental, instance, listed_at)
+    _before_rates([(rental, instance)], listed_at)
     meter.run_all(_rates(rental, instance, listed_at))
 
 
-def _before_rates(rental: Rental, instance: Instance, listed_at: datetime) -> None:
+def take_answers(rentals: Iterable[Rental]) -> None:
+    """What answered us was running, although no listing has shown it since: its GPU costs from then on."""
+    found = []
+    for rental in rentals:
+        session = rental.session
+        if session is None or session.running_at is None or rental.gpu_rate is not None:
+            continue
+        since = rental.create_sent_at if _bills_from_order(rental) else None
+        price = session.price_per_hour if rental.price_actual is None else rental.price_actual
+        found.append(meter.Rate(rental, "gpu", price, since or session.running_at))
+    meter.run_all(found)
+
+
+def _before_rates(seen: Sequence[Seen], listed_at: datetime) -> None:
     """What rarely happens: the first listing that shows a machine, and a machine that stands still."""
-    if rental.last_seen_at is None:
-        meter.backdate(rental, "disk", _contract_began(rental, instance, listed_at))
-    if instance.phase == Phase.STOPPED and not _bills_from_order(rental):
-        meter.stop_gpu(rental, listed_at)
+    first = [(r, _contract_began(r, instance, listed_at)) for r, instance in seen if r.last_seen_at is None]
+    meter.backdate(first, "disk")
+    for rental, instance in seen:
+        if instance.phase == Phase.STOPPED and not _bills_from_order(rental):
+            meter.stop_gpu(rental, listed_at)
 
 
 def _rates(rental: Rental, instance: Instance, listed_at: datetime) -> list[meter.Rate]:

@@ -17,8 +17,8 @@ from gpubroker.common.models import Counter
 from offers import failures
 from offers import services as offers
 from offers.models import Offer, OfferFailure, OfferSuccess
-from providers.base import OfferListing
-from sessions_app import attempts, boot, drive, launch, proved
+from providers.base import Instance, OfferListing, Phase, SSHEndpoint
+from sessions_app import attempts, drive, launch, proved, sightings
 from sessions_app.ending import end_session
 from sessions_app.models import Event, Rental, Session
 from sessions_app.states import OPEN, Debt, EndReason
@@ -420,8 +420,9 @@ def test_a_slow_login_to_the_old_machine_proves_nothing_of_the_new_one(
     session = driver.until_status(session_id, "provisioning")
     old = rentals(session_id)[0]
     proved.believe(session, old, proved.Proof("SSH verified", {}, {"ssh_host": "203.0.113.9", "ssh_port": 22}))
-    old.ssh_endpoints = [{"host": "203.0.113.9", "port": 22, "user": "root"}]
-    boot.note_address(session, old)
+    there = (SSHEndpoint("203.0.113.9", 22, "root", "direct"),)
+    old.state = Debt.LIVE  # as a listing that began before its end has it in hand
+    sightings.note_all([(old, Instance(old.instance_id, old.label, Phase.RUNNING, "running", "", there))], clock.now())
     assert not attempts.fail(old, EndReason.WRONG_MACHINE, "late")
     session.refresh_from_db()
     assert (session.status, session.ssh_host == "203.0.113.9") == ("provisioning", False)
@@ -451,7 +452,7 @@ MARKET = [
     row("7", machine_id="7", gpu_name_raw="RTX A6000", vram_mb=49140, price_per_hour=Decimal("0.58")),
     row("8", machine_id="8", gpu_name_raw="RTX 3060", vram_mb=12288, price_per_hour=Decimal("0.10")),
     row("9", machine_id="9", price_per_hour=Decimal("0.46"), max_duration_hours=1.0),  # gone before the end
-    row("10", machine_id="10", price_per_hour=Decimal("0.47"), interruptible=True),
+    row("10", machine_id="10", price_per_hour=Decimal("0.65"), interruptible=True),  # bids are taken: no matter
 ]
 
 

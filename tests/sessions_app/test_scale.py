@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -17,13 +18,14 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from billing.models import MeterSegment
 from gpubroker.common import clock
 from gpubroker.common import providers as configured
 from gpubroker.common.lanes import MOST_URGENT
 from gpubroker.common.models import ProviderGate
-from providers.base import MOST_TOGETHER
+from providers.base import MOST_TOGETHER, Instance, Phase, SSHEndpoint
 from providers.labels import make_label
-from sessions_app import claims, drive, reap
+from sessions_app import claims, drive, reap, sightings
 from sessions_app.models import Event, Rental, Session
 from sessions_app.states import Debt, Status
 from tests.harness import MovableClock
@@ -316,6 +318,59 @@ def test_queries_of_a_bulk_destroy_do_not_grow(sandbox: SandboxProcess) -> None:
         assert not Rental.objects.filter(id__in=[each.id for each in owed], destroy_answered_at__isnull=True).exists()
     # The first call of all also makes the gate's row.
     assert counts[1] <= counts[0]
+
+
+@pytest.mark.django_db
+def test_machines_that_answered_are_destroyed_before_anybody_looks_at_them(
+    sandbox: SandboxProcess, time: MovableClock
+) -> None:
+    """No listing has come since they answered: what they cost is known from that, and the destroys wait for no look."""
+    ran = clock.now() - timedelta(minutes=10)
+    owed = [many.debt(gpu_from=None, last_seen_at=ran) for _ in range(5)]
+    Session.objects.update(running_at=ran)
+    looks: list[int] = []
+
+    def look(request: Any, call: int) -> Answer:
+        looks.append(call)
+        return GONE
+
+    with on_the_wire(sandbox, ("DELETE", MANY, lambda request, call: YES), ("GET", ONE, look)):
+        pay(*owed)
+    assert looks == []
+    for each in owed:
+        segment = MeterSegment.objects.get(rental_id=each.id, kind="gpu")
+        assert (segment.started_at, segment.rate_per_hour, segment.ended_at) == (ran, Decimal("0.5"), None)
+
+
+# -- listings ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_queries_of_a_first_listing_hardly_grow(sandbox: SandboxProcess) -> None:
+    counts = []
+    for size in (10, 90):
+        machines = [many.rental(many.session(Status.PROVISIONING)) for _ in range(size)]
+        there = (SSHEndpoint("203.0.113.9", 22, "root"),)
+        price = Decimal("0.5")
+        listed = [
+            Instance(each.instance_id, each.label, Phase.RUNNING, "running", "", there, gpu_price_per_hour=price)
+            for each in machines
+        ]
+        seen = [
+            (Rental.objects.select_related("session").get(id=each.id), i)
+            for each, i in zip(machines, listed, strict=True)
+        ]
+        with CaptureQueriesContext(connection) as sql:
+            sightings.note_all(seen, clock.now())
+        counts.append(len(sql))
+        addresses = Event.objects.filter(kind="address", rental__in=machines)
+        assert addresses.count() == size
+        assert Session.objects.filter(rentals__in=machines, ssh_host="203.0.113.9", ssh_port=22).count() == size
+        assert (
+            Rental.objects.filter(id__in=[e.id for e in machines], price_actual=price, gpu_rate=price).count() == size
+        )
+    # The meter's columns are written machine by machine; nothing else is.
+    assert counts[1] - counts[0] == 80
 
 
 # -- a provider that takes connections and never says a word ----------------------------------------------
