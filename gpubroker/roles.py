@@ -7,6 +7,7 @@ Celery's and Granian's own command lines are not used: they import far more than
 
 from __future__ import annotations
 
+import io
 import os
 import runpy
 import signal
@@ -81,6 +82,7 @@ def worker(concurrency: int = WORKER_THREADS, queues: str = QUEUES) -> None:
 
     # Django has set up logging; without a receiver Celery would set levels and handlers of its own.
     signals.setup_logging.connect(_keep_logging, weak=False)
+    signals.worker_ready.connect(_take_over, weak=False)
     # `gpubroker check` is for that; here it would load every view into the worker.
     os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
     # Messages are JSON only, so a worker that runs as root, as in most containers, is in no danger from them.
@@ -100,6 +102,17 @@ def worker(concurrency: int = WORKER_THREADS, queues: str = QUEUES) -> None:
 
 
 def _keep_logging(**_: object) -> None: ...
+
+
+def _take_over(**_: object) -> None:
+    """The embedded run has one worker: whatever another one held in hand, it is dead, and its leases are void."""
+    from celery import signals
+    from django.conf import settings
+    from django.core.management import call_command
+
+    signals.worker_ready.disconnect(_take_over)  # it also comes whenever the queue is back
+    if settings.EMBEDDED:
+        call_command("recover", stdout=io.StringIO())
 
 
 def beat() -> None:

@@ -19,11 +19,14 @@ from django.db.models.functions import RowNumber
 from gpubroker.common import clock
 from sessions_app.models import Rental, Session
 from sessions_app.states import ENDABLE, Debt
+from sessions_app.transitions import lock_rentals
 
 T = TypeVar("T")
 
 SESSION_LEASE = timedelta(seconds=30)
 RENTAL_LEASE = timedelta(seconds=45)
+#: A machine whose destroyer was killed waits for no longer than this; who lives keeps what is still in hand.
+DEBT_LEASE = timedelta(seconds=15)
 #: Sessions whose time is up, in one tick; all in our own books, so no provider has a share of them.
 MOST_ENDS = 1000
 #: In one tick and for one provider: boots, other rentals, destroys to send, machines to look at.
@@ -87,7 +90,7 @@ def _claim_rentals(taken: Due) -> None:
         send = in_turns(debts.filter(_UNANSWERED), OWNER, ["destroy_requested_at", "id"], MOST_DESTROYS)
         answered = debts.exclude(_UNANSWERED).annotate(listed=_UNLISTED)
         look = in_turns(answered, OWNER, ["listed", "next_check_at", "id"], MOST_LOOKS)
-        if claimed := _take(Rental, [*send, *look], RENTAL_LEASE):
+        if claimed := _take(Rental, [*send, *look], DEBT_LEASE):
             taken.debts[provider] = claimed
         others = in_turns(mine.exclude(state=Debt.DESTROYING), OWNER, ["next_check_at", "id"], MOST_RENTALS)
         taken.rentals += _take(Rental, others, RENTAL_LEASE)
@@ -121,4 +124,20 @@ def take_session(session_id: str) -> bool:
 
 def take_rentals(rental_ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """The same for debts."""
-    return _take(Rental, list(rental_ids), RENTAL_LEASE)
+    return _take(Rental, list(rental_ids), DEBT_LEASE)
+
+
+class Keeping:
+    """The lease of debts that one thread works on, kept as long as it goes on from one to the next."""
+
+    def __init__(self) -> None:
+        self._kept = clock.now()
+
+    def keep(self, rentals: Iterable[Rental]) -> None:
+        """``rentals``: those that are still to be done. Costs nothing until a good part of the lease is over."""
+        now = clock.now()
+        if now - self._kept < DEBT_LEASE / 3:
+            return
+        self._kept = now
+        with transaction.atomic():
+            lock_rentals(rentals, Debt.DESTROYING).update(next_check_at=now + DEBT_LEASE)

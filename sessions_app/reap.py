@@ -23,6 +23,7 @@ from gpubroker.common.errors import ApiError
 from providers.base import ALREADY_GONE, MOST_TOGETHER, DestroysMany, Provider
 from providers.errors import GateClosed, OutcomeUnknown, ProviderError, RateLimited, Unavailable
 from sessions_app import sightings
+from sessions_app.claims import Keeping
 from sessions_app.ending import close_rental
 from sessions_app.models import Event, Rental
 from sessions_app.states import Debt
@@ -64,16 +65,18 @@ def pay_all(provider_name: str, rental_ids: Sequence[uuid.UUID]) -> None:
     unsent = [rental for rental in debts if rental.destroy_answered_at is None]
     unmetered = [rental for rental in unsent if _is_unmetered(rental)]
     sightings.take_answers(unmetered)
+    keeping = Keeping()
     for rental in unmetered:
+        keeping.keep(debts)
         if not _last_word(provider, rental):
             break  # each further look might cost its whole time-out, and the destroys wait behind it
-    sending = _Sending(provider, unsent)
-    sending.run()
+    sending = _Sending(provider, unsent, keeping)
+    sending.run([rental for rental in debts if rental.destroy_answered_at is not None])
     answered = [rental for rental in debts if rental.destroy_answered_at is not None]
     looked = {rental.id for rental in sending.look}
     looks = [*sending.look, *(r for r in answered if r.id not in looked and r.id not in sending.together)]
-    again = _look_at(provider, looks, sending.refused)
-    _Sending(provider, again).run()
+    again = _look_at(provider, looks, sending.refused, keeping)
+    _Sending(provider, again, keeping).run()
 
 
 def _is_unmetered(rental: Rental) -> bool:
@@ -141,8 +144,9 @@ def _hold(rentals: Iterable[Rental], seconds: float, error: str | None = None) -
 class _Sending:
     """The destroys of one batch, one call after the other, the largest calls first."""
 
-    def __init__(self, provider: Provider, rentals: Sequence[Rental]) -> None:
+    def __init__(self, provider: Provider, rentals: Sequence[Rental], keeping: Keeping) -> None:
         self.provider = provider
+        self.keeping = keeping
         self.left = deque(_calls(provider, rentals))
         #: To be looked at now: somebody else may have ended what is refused to us.
         self.look: list[Rental] = []
@@ -151,8 +155,10 @@ class _Sending:
         #: Accepted in a call for many, and looked at later.
         self.together: set[uuid.UUID] = set()
 
-    def run(self) -> None:
+    def run(self, then: Sequence[Rental] = ()) -> None:
+        """``then``: what the same thread does afterwards."""
         while self.left:
+            self.keeping.keep([*(rental for each in self.left for rental in each), *then])
             batch = self.left.popleft()
             try:
                 answer = _destroy(self.provider, batch)
@@ -259,11 +265,12 @@ def _refused(batch: Sequence[Rental], error: ProviderError, *, for_cause: bool) 
     return pause
 
 
-def _look_at(provider: Provider, rentals: Sequence[Rental], refused: set[uuid.UUID]) -> list[Rental]:
+def _look_at(provider: Provider, rentals: Sequence[Rental], refused: set[uuid.UUID], keeping: Keeping) -> list[Rental]:
     """One after the other, as long as the provider lets us; the due times of those ``refused`` stay as they are.
     Those that are to be asked to go once more."""
     again = []
     for place, rental in enumerate(rentals):
+        keeping.keep([each for each in rentals[place:] if each.id not in refused])
         said: str | None
         try:
             pause, said = _look(rental, provider)

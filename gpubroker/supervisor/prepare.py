@@ -1,4 +1,4 @@
-"""The database work of a start, in a child of its own: migrations, what the last run left open, first admin and key.
+"""The database work of a start, in a child of its own: migrations, first admin and key.
 
 ``python -m gpubroker.supervisor.prepare FD`` writes the first admin's password and the first API key, if it made them,
 to the descriptor FD: a pipe that only the supervisor reads, so that they are in no log and in no file.
@@ -27,14 +27,6 @@ def migrate() -> None:
     executor = MigrationExecutor(connection)
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
         call_command("migrate", interactive=False, verbosity=1, skip_checks=True)
-
-
-def recover() -> None:
-    """Leases that processes of the last run still hold are void: that run is dead, we hold its lock."""
-    from django.core.management import call_command, get_commands
-
-    if "recover" in get_commands():
-        call_command("recover")
 
 
 def first_admin() -> str:
@@ -79,7 +71,6 @@ def main(report_to: int) -> int:
         if settings.EMBEDDED:
             # WhiteNoise serves the packages' own files but still wants to see the folder.
             os.makedirs(settings.STATIC_ROOT, exist_ok=True)
-            recover()
             report["admin_password"] = first_admin()
             report["api_key"] = first_key()
     except DatabaseError as error:

@@ -321,6 +321,36 @@ def test_queries_of_a_bulk_destroy_do_not_grow(sandbox: SandboxProcess) -> None:
 
 
 @pytest.mark.django_db
+def test_who_works_keeps_the_lease_and_who_died_lets_go_soon(sandbox: SandboxProcess, time: MovableClock) -> None:
+    owed = [many.debt(destroy_failures=4) for _ in range(4)]
+    ids = [each.id for each in owed]
+    assert claims.take_rentals(ids) == ids
+    left: list[list[float]] = []
+
+    def slow(request: Any, call: int) -> Answer:
+        waiting = [fresh(each) for each in owed[call - 1 :]]
+        left.append([(each.next_check_at - clock.now()).total_seconds() for each in waiting if each.next_check_at])
+        time.advance(seconds=9)
+        return NO_SUCH
+
+    with on_the_wire(sandbox, ("DELETE", ONE, slow), ("GET", ONE, lambda request, call: GONE)):
+        pay(*owed)
+    assert [len(each) for each in left] == [4, 3, 2, 1]
+    # Nobody's lease is older than the last call; with none kept, the last would be over by 12 s.
+    assert all(8 < seconds <= 15 for each in left for seconds in each)
+    assert {fresh(each).state for each in owed} == {Debt.CLOSED}
+
+
+@pytest.mark.django_db
+def test_a_dead_destroyers_debt_is_free_again_soon(time: MovableClock) -> None:
+    owed = many.debt()
+    assert claims.take_rentals([owed.id]) == [owed.id]
+    assert claims.take_rentals([owed.id]) == []
+    time.advance(seconds=15)
+    assert claims.take_rentals([owed.id]) == [owed.id]
+
+
+@pytest.mark.django_db
 def test_machines_that_answered_are_destroyed_before_anybody_looks_at_them(
     sandbox: SandboxProcess, time: MovableClock
 ) -> None:
