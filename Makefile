@@ -12,7 +12,7 @@ UV := .venv-tools/bin/uv
 TOOLS := .venv-tools/.uv-$(UV_VERSION)
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
-CODE := gpubroker offers sessions_app billing templates_app providers tests benchmarks manage.py
+CODE := gpubroker offers sessions_app billing templates_app providers tests benchmarks deploy manage.py
 # Never another Python than this machine's, whatever environment the shell has active.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
@@ -20,7 +20,7 @@ unexport VIRTUAL_ENV
 # These start the embedded stack in processes of their own, or know no database: a second time they would test the same.
 NO_SECOND_TIME := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py \
   tests/test_supervisor_market.py tests/test_schemathesis.py tests/test_secrets_of_a_run.py tests/gpubroker/test_bodies.py \
-  tests/sessions_app/test_deploy.py tests/providers $(filter-out tests/attacks/test_admin.py,$(wildcard tests/attacks/test_*.py))
+  tests/sessions_app/test_deploy.py tests/deploy tests/providers $(filter-out tests/attacks/test_admin.py,$(wildcard tests/attacks/test_*.py))
 # Checks of the code must not depend on a developer's .env, nor leave files in ./var.
 PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
 
@@ -29,10 +29,10 @@ FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 pytho
 	done; \
 	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 
-.PHONY: help run test smoke lint fmt schema bench soak migrate clean
+.PHONY: help run test smoke lint fmt schema bench image-check soak migrate clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 	@exec $(BIN)/gpubroker run
@@ -63,8 +63,14 @@ schema: $(READY_DEV) ## Write the API's description anew: docs/openapi.json
 bench: $(READY_DEV) ## Measure: start-up, memory and more
 	$(BIN)/python -m benchmarks
 
+image-check: $(READY_DEV) ## The image and compose.yaml without Docker (as root on Debian, with debootstrap)
+	$(PLAIN) $(BIN)/python -m tests.deploy.image_check
+
 soak: $(READY_DEV) ## A thousand sessions, faults among them, workers killed; SOAK="--sessions 200 --backend postgresql"
 	$(PLAIN) $(BIN)/python -m benchmarks.soak $(SOAK)
+
+month: $(READY_DEV) ## A month of sessions, faults and bills, simulated in minutes; MONTH="--sessions 50 --budget 5"
+	$(PLAIN) $(BIN)/python -m benchmarks.month $(MONTH)
 
 migrate: $(READY) ## Bring the database schema up to date (`make run` does it too)
 	$(BIN)/gpubroker migrate

@@ -1,4 +1,7 @@
-"""``python -m benchmarks [NAME...]``: run the named benchmarks, or all of them."""
+"""``python -m benchmarks [NAME...]``: run the named benchmarks, or all of them.
+
+``python -m benchmarks read [OPTION...]`` and ``compare BEFORE.json AFTER.json`` take arguments of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,15 @@ import importlib
 import sys
 
 #: Modules of this package with a ``main() -> None``, in the order in which they run.
-ALL = ("startup_memory", "lifecycle", "scale")
+ALL = ("startup_memory", "lifecycle", "scale", "scrape", "read", "money")
+#: ``main(arguments)``.
+WITH_ARGUMENTS = ("read", "compare")
 
 
 def main(names: list[str]) -> int:
+    if names and names[0] in WITH_ARGUMENTS:
+        importlib.import_module(f"benchmarks.{names[0]}").main(names[1:])
+        return 0
     unknown = sorted(set(names) - set(ALL))
     if unknown:
         print(f"unknown: {', '.join(unknown)}; there are: {', '.join(ALL)}", file=sys.stderr)

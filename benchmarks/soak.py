@@ -90,15 +90,15 @@ def main(words: list[str]) -> int:
             from tests import servers
 
             os.environ["DATABASE_URL"] = stack.enter_context(servers.postgres())
-        _set_up()
+        set_up()
         from tests.sandbox import SandboxProcess
 
         market = stack.enter_context(
             SandboxProcess(folder / "market", boot_seconds=0.5, credit=1_000_000, offers=OFFERS)
         )
-        _introduce(market)
+        introduce(market)
         verdict = run(market, wish)
-        _close_connections()
+        close_connections()
     if given.json:
         sys.stdout.write(f"{json.dumps({'benchmark': 'soak', **asdict(wish), **asdict(verdict)})}\n")
     else:
@@ -107,7 +107,7 @@ def main(words: list[str]) -> int:
     return 0 if verdict.good else 1
 
 
-def _set_up() -> None:
+def set_up() -> None:
     """Django on an empty database that vanishes, as the tests have it."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     os.environ.setdefault("LOG_LEVEL", "critical")
@@ -118,7 +118,7 @@ def _set_up() -> None:
     call_command("migrate", verbosity=0)
 
 
-def _introduce(market: SandboxProcess) -> None:
+def introduce(market: SandboxProcess) -> None:
     from django.conf import settings
 
     from gpubroker.common import providers as configured
@@ -130,7 +130,7 @@ def _introduce(market: SandboxProcess) -> None:
     configured.configured.cache_clear()
 
 
-def _close_connections() -> None:
+def close_connections() -> None:
     from django.db import connections
 
     connections.close_all()

@@ -14,9 +14,12 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from billing import books_admin as books_admin
+from billing import budget_admin as budget_admin
 from billing import services
 from billing import webhook_admin as webhook_admin
 from billing.models import ApiKey, Consumer, MeterSegment
+from billing.money_admin import SpendPages, StatementPages
 from gpubroker.common import clock
 from gpubroker.common.admin import ReadOnlyAdmin, ReadOnlyInline
 from gpubroker.common.errors import ApiError
@@ -125,14 +128,14 @@ class KeyInline(ReadOnlyInline):
 
 
 @admin.register(Consumer)
-class ConsumerAdmin(ReadOnlyAdmin):
+class ConsumerAdmin(StatementPages, ReadOnlyAdmin):
     list_display = ("name", "created_at")
     search_fields = ("name",)
     inlines = (KeyInline,)
 
 
 @admin.register(MeterSegment)
-class MeterSegmentAdmin(ReadOnlyAdmin):
+class MeterSegmentAdmin(SpendPages, ReadOnlyAdmin):
     list_display = ("session_id", "consumer", "provider", "gpu_type", "kind", "rate_per_hour", "started_at", "ended_at")
     list_filter = ("provider", "kind", ("ended_at", admin.EmptyFieldListFilter))
     list_select_related = ("consumer",)

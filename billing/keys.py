@@ -93,6 +93,17 @@ class Keyring:
         self._note_use(found[1], known, now)
         return known.principal
 
+    def recall(self, presented: str) -> Principal | None:
+        """What :meth:`check` would say, where it would ask and write nothing; else ``None``, which refuses nobody."""
+        found = PATTERN.fullmatch(presented)
+        known = self._fresh(found[1]) if found is not None else None
+        if known is None or known.principal is None or not hmac.compare_digest(digest(presented), known.digest):
+            return None
+        now = clock.now()
+        expired = known.expires_at is not None and known.expires_at <= now
+        noted = known.last_used_at is not None and now - known.last_used_at < USE_NOTED_EVERY
+        return known.principal if noted and not expired else None
+
     def forget(self, prefix: str) -> None:
         """Read it again at the next check: it was changed by this process."""
         with self._lock:

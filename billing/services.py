@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
 
-from billing import keys
+from billing import keys, metering
 from billing.models import SCOPE_LISTS, ApiKey, Consumer, MeterSegment
 from gpubroker.common import clock
 from gpubroker.common.errors import ApiError, BadField
@@ -182,15 +182,18 @@ def set_rates(rates: Sequence[Rate]) -> None:
         )
         locked = still_open.select_for_update(no_key=True).order_by("id")
         running = {(segment.rental_id, segment.kind): segment for segment in locked}
-        opened = []
+        rentals = {rate.account.rental_id for rate in rates}
+        failed, ended = _so_far(rentals)
+        opened, now = [], clock.now()
         for rate in rates:
             account, per_hour = rate.account, rate.per_hour.quantize(RATE_PLACES)
             before = running.get((account.rental_id, rate.kind))
             if before is not None and before.rate_per_hour == per_hour:
                 continue
             if before is not None:
-                before.ended_at = max(rate.at, before.started_at)
-                before.save(update_fields=["ended_at"])
+                before.ended_at, before.book_at = max(rate.at, before.started_at), now
+                before.save(update_fields=["ended_at", "book_at"])
+                ended[account.rental_id, rate.kind] = before.ended_at
             opened.append(
                 MeterSegment(
                     rental_id=account.rental_id,
@@ -200,11 +203,31 @@ def set_rates(rates: Sequence[Rate]) -> None:
                     gpu_type=account.gpu_type,
                     kind=rate.kind,
                     rate_per_hour=per_hour,
-                    started_at=rate.at,
+                    # Told late, it would cost once more what is metered up to then.
+                    started_at=max(rate.at, ended.get((account.rental_id, rate.kind), rate.at)),
+                    failed_attempt=account.rental_id in failed,
+                    preserved=before is not None and before.preserved,
+                    book_at=now,
                 )
             )
         # A second worker may have opened one in the same instant: the constraint keeps one.
         MeterSegment.objects.bulk_create(opened, batch_size=500, ignore_conflicts=True)
+        metering.changed({segment.consumer_id for segment in opened})
+
+
+def _so_far(rentals: Collection[uuid.UUID]) -> tuple[set[uuid.UUID], dict[tuple[uuid.UUID, str], datetime]]:
+    """The rentals that are marked as failed attempts, and the last moment up to which each kind is metered already."""
+    failed: set[uuid.UUID] = set()
+    ended: dict[tuple[uuid.UUID, str], datetime] = {}
+    known = MeterSegment.objects.filter(rental_id__in=rentals)
+    for rental_id, kind, ended_at, failed_attempt in known.values_list(
+        "rental_id", "kind", "ended_at", "failed_attempt"
+    ):
+        if failed_attempt:
+            failed.add(rental_id)
+        if ended_at is not None:
+            ended[rental_id, kind] = max(ended_at, ended.get((rental_id, kind), ended_at))
+    return failed, ended
 
 
 def backdate(beginnings: Mapping[uuid.UUID, datetime], kind: str) -> None:
@@ -212,23 +235,32 @@ def backdate(beginnings: Mapping[uuid.UUID, datetime], kind: str) -> None:
     first: dict[uuid.UUID, MeterSegment] = {}
     for segment in MeterSegment.objects.filter(rental_id__in=beginnings, kind=kind).order_by("started_at", "id"):
         first.setdefault(segment.rental_id, segment)
+    moved: set[int | None] = set()
     for rental_id, segment in first.items():
         began = min(beginnings[rental_id], segment.ended_at or beginnings[rental_id])
         if began != segment.started_at:
-            segment.started_at = began
-            segment.save(update_fields=["started_at"])
+            segment.started_at, segment.book_at = began, clock.now()
+            segment.save(update_fields=["started_at", "book_at"])
+            moved.add(segment.consumer_id)
+    metering.changed(moved)
 
 
 def stop_kind(rental_id: uuid.UUID, kind: str, at: datetime) -> None:
     """``kind`` costs nothing from ``at`` on, e.g. the GPU of a stopped machine."""
     open_segments = MeterSegment.objects.filter(rental_id=rental_id, kind=kind, ended_at__isnull=True)
-    open_segments.update(ended_at=Greatest(F("started_at"), at))
+    with transaction.atomic():
+        if open_segments.update(ended_at=Greatest(F("started_at"), at), book_at=clock.now()):
+            metering.changed_of(rental_id)
 
 
 def settle(rental_id: uuid.UUID, at: datetime) -> None:
-    """The rental is proved gone since ``at``: nothing costs beyond it, and what was counted beyond is given back."""
+    """The rental is proved gone since ``at``: nothing costs beyond it, and what was counted beyond is given back.
+    What its traffic cost stays: it was billed by volume."""
+    now = clock.now()
     with transaction.atomic():
-        segments = MeterSegment.objects.filter(rental_id=rental_id)
-        segments.filter(ended_at__isnull=True).update(ended_at=Greatest(F("started_at"), at))
-        segments.filter(ended_at__gt=at, started_at__lte=at).update(ended_at=at)
-        segments.filter(started_at__gt=at).update(ended_at=F("started_at"))
+        segments = MeterSegment.objects.filter(rental_id=rental_id).exclude(kind=MeterSegment.Kind.BANDWIDTH)
+        segments.filter(ended_at__isnull=True).update(ended_at=Greatest(F("started_at"), at), book_at=now)
+        segments.filter(ended_at__gt=at, started_at__lte=at).update(ended_at=at, book_at=now)
+        beyond = segments.filter(started_at__gt=at, ended_at__gt=F("started_at"))
+        beyond.update(ended_at=F("started_at"), book_at=now)
+        metering.changed_of(rental_id)

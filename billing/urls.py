@@ -1,12 +1,13 @@
 from django.urls import path
 
-from billing import views, webhook_views
+from billing import statement_views, views, webhook_views
 
 urlpatterns = [
     path("consumers", views.ConsumersView.as_view()),
     path("keys", views.KeysView.as_view()),
     path("keys/<str:prefix>", views.KeyView.as_view()),
     path("keys/<str:prefix>/rotate", views.RotateView.as_view()),
+    path("statements/<str:consumer>", statement_views.StatementView.as_view()),
     path("webhooks", webhook_views.WebhooksView.as_view()),
     path("webhooks/<str:webhook_id>", webhook_views.WebhookView.as_view()),
     path("webhooks/<str:webhook_id>/rotate", webhook_views.RotateSecretView.as_view()),

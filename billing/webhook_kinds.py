@@ -7,6 +7,8 @@ from typing import Final
 
 SESSION_CREATED: Final = "session.created"
 SESSION_RUNNING: Final = "session.running"
+SESSION_PAUSED: Final = "session.paused"
+SESSION_RESUMED: Final = "session.resumed"
 SESSION_STOPPING: Final = "session.stopping"
 SESSION_STOPPED: Final = "session.stopped"
 SESSION_FAILED: Final = "session.failed"
@@ -28,6 +30,8 @@ PING: Final = "ping"
 KINDS: Final[dict[str, str]] = {
     SESSION_CREATED: "A session was asked for and accepted; no machine yet.",
     SESSION_RUNNING: "SSH answered, and the promised GPUs were seen.",
+    SESSION_PAUSED: "An interruptible session's machine was stopped for a higher bid; its disk is kept.",
+    SESSION_RESUMED: "A paused session's machine runs again, and SSH answered.",
     SESSION_STOPPING: "A session's end began; the data says why.",
     SESSION_STOPPED: "A session ended, and its machine is proved gone.",
     SESSION_FAILED: "A session ended without ever running; nothing is owed for it.",

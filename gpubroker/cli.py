@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gpubroker.budget_commands import budgets
 from gpubroker.failures import SettingsError, StartFailure
 from gpubroker.key_commands import keys
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="One inventory of rentable GPUs."
 )
 app.add_typer(keys, name="key")
+app.add_typer(budgets, name="budget")
 
 
 @app.command()
@@ -67,11 +69,12 @@ def beat() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database schema up to date."""
+    """Bring the database schema up to date. Several at once take turns."""
     _django()
-    from django.core.management import call_command
+    from gpubroker import migrating
 
-    call_command("migrate", interactive=False)
+    migrating.migrate()
+    typer.echo("The database schema is up to date.")
 
 
 @app.command("make-encryption-key")

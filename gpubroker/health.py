@@ -40,6 +40,11 @@ def _startup_sweep_done(now: datetime) -> bool:
 _KNOWN_BEFORE = timedelta(seconds=10)
 
 
+def ticking() -> bool:
+    """Has the scheduler's tick come lately, i.e. do beat and a worker work?"""
+    return _ticking(clock.now())
+
+
 def _ticking(now: datetime) -> bool:
     pulse = Pulse.objects.filter(name=PULSE).first()
     return pulse is not None and now - pulse.at <= PULSE_FRESH

@@ -16,7 +16,7 @@ BY = "command"
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
 
-def _django() -> None:
+def start_django() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
     # What is logged of it stands in the answer as well.
     os.environ.setdefault("LOG_LEVEL", "warning")
@@ -25,7 +25,7 @@ def _django() -> None:
     django.setup()
 
 
-def _done(work: Callable[[], T]) -> T:
+def done(work: Callable[[], T]) -> T:
     """What ``work`` gives; a refusal becomes one sentence and exit code 1."""
     from django.db import DatabaseError
 
@@ -50,7 +50,7 @@ def create(
     name: Annotated[str, typer.Option(help="For people: what it is for.")] = "",
 ) -> None:
     """Make a key and print it, this once: it is stored nowhere."""
-    _django()
+    start_django()
     from billing import services
     from gpubroker.common.principal import STAFF
 
@@ -58,7 +58,7 @@ def create(
     if len(consumer) > 128 or len(name) > 100 or "\x00" in consumer + name:
         sys.stderr.write("--consumer takes at most 128 characters, --name at most 100.\n")
         raise typer.Exit(2)
-    made = _done(
+    made = done(
         lambda: services.make_key(
             consumer or None, by=BY, scopes=wanted, name=name,
             expires_in=timedelta(days=expires_days) if expires_days else None,
@@ -70,10 +70,10 @@ def create(
 @keys.command("list")
 def list_keys() -> None:
     """All keys, newest first, without their secrets."""
-    _django()
+    start_django()
     from billing import selectors
 
-    rows = _done(lambda: [selectors.key_shown(key) for key in selectors.api_keys()])
+    rows = done(lambda: [selectors.key_shown(key) for key in selectors.api_keys()])
     for row in rows:
         owner = row["consumer_id"] or "(staff)"
         used = f"last used {row['last_used_at']}" if row["last_used_at"] else "never used"
@@ -87,10 +87,10 @@ def list_keys() -> None:
 @keys.command()
 def revoke(prefix: Annotated[str, typer.Argument(help="The visible start of the key, gpb_ and 8 characters.")]) -> None:
     """Revoke a key: within five seconds it works nowhere."""
-    _django()
+    start_django()
     from billing import services
 
     # Somebody who pastes a whole key means its start.
     named = "_".join(prefix.split("_")[:2])
-    _done(lambda: services.revoke_key(named, by=BY))
+    done(lambda: services.revoke_key(named, by=BY))
     typer.echo(f"{named} is revoked.")

@@ -40,6 +40,7 @@ TAGS = {
     "sessions": "Rented machines, from the order to the proof that they are gone",
     "agents": "For the program on a rented machine, with the token that it finds in its environment",
     "costs": "What it cost, up to now",
+    "budgets": "What a consumer may spend, what of it is spent and promised, and how long it lasts",
     "keys": "Consumers and their API keys, for staff",
     "webhooks": "Have a URL of yours told what happens: signed, tried for a day, replayable",
     "staff": "What runs, and how the providers are doing, for staff",
@@ -77,6 +78,7 @@ PATH_PARAMETERS = {
     "template_id": ("A template's number at the provider, which stays when its hash changes", "338630"),
     "machine_id": ("The number of a machine that the account rents out", "28441"),
     "prefix": ("The visible part of an API key", "gpb_k3vq7rma"),
+    "consumer": ("A consumer's name", "my-application"),
     "webhook_id": ("A webhook's id, from its creation or the list", "wh-3f9c0a81b27d64e5"),
     "delivery_id": ("A message's id, from its body or the list of deliveries", "b1c6a2de-52f0-4c0f-9c11-6a0d6a1f7f5e"),
 }

@@ -17,6 +17,7 @@ urlpatterns = [
     path("health", health.health),
     path("ready", health.ready),
     path("metrics", metrics.metrics),
+    path("metrics/process", metrics.process),
     path("admin/", admin.site.urls),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),

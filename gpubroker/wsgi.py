@@ -1,16 +1,23 @@
 """The WSGI entry of the web processes."""
 
+from __future__ import annotations
+
 import os
 
 from django.core.wsgi import get_wsgi_application
 
 from gpubroker.common import lifeline
-from gpubroker.common.bodies import Bodies, Workers
-from gpubroker.common.mediatype import PlainMediaType
 
 lifeline.start()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
 #: Set by ``roles.web``.
 WEB_THREADS = int(os.environ.get("GPUBROKER_WEB_THREADS", "32"))
 
-application = Bodies(Workers(PlainMediaType(get_wsgi_application()), WEB_THREADS))
+django = get_wsgi_application()
+
+# What follows knows settings and models, which Django has loaded only now.
+from gpubroker.common.bodies import Bodies, Workers  # noqa: E402
+from gpubroker.common.mediatype import PlainMediaType  # noqa: E402
+from gpubroker.fast import Fast  # noqa: E402
+
+application = Fast(Bodies(Workers(PlainMediaType(django), WEB_THREADS)))

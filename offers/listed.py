@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from gpubroker.common import clock
+from gpubroker.common.renderers import JSONRenderer
 from offers.health import machine_key
 from offers.models import Offer
 
@@ -33,8 +34,13 @@ class Listed:
     gpu_type: str
     #: What failures are remembered by: see :func:`offers.health.machine_key`.
     machine: str
-    #: Everything the API shows, except ``availability_confidence``, which depends on the time of asking.
-    shown: dict[str, Any]
+    #: Everything the API shows, except ``availability_confidence``, which depends on the time of asking: as JSON, up to
+    #: where its number follows.
+    printed: bytes
+
+    def print(self, sure: bytes) -> bytes:
+        """The offer as JSON, with that confidence."""
+        return self.printed + sure + b"}"
 
 
 def freshness(fetched_at: datetime, now: datetime) -> float:
@@ -47,7 +53,11 @@ def freshness(fetched_at: datetime, now: datetime) -> float:
 
 def confidence(fetched_at: datetime, now: datetime, factor: float) -> float:
     """How sure it is that the offer can be rented and works: fresh, and not on a machine that has failed lately."""
-    fresh = freshness(fetched_at, now)
+    return judged(freshness(fetched_at, now), factor)
+
+
+def judged(fresh: float, factor: float) -> float:
+    """Freshness, less what is thought of the machine; two decimals."""
     return fresh if factor == 1.0 else round(fresh * factor, 2)
 
 
@@ -104,5 +114,5 @@ def listed(offer: Offer) -> Listed:
         fetched_at=offer.fetched_at,
         gpu_type=offer.gpu_type,
         machine=machine_key(offer.provider, offer.machine_id, offer.id),
-        shown=shown(offer),
+        printed=JSONRenderer().render(shown(offer))[:-1] + b',"availability_confidence":',
     )

@@ -36,6 +36,7 @@ class Offer(models.Model):
     inet_up_mbps = models.DecimalField(max_digits=12, decimal_places=2, null=True)
     verified = models.BooleanField(default=False)
     datacenter = models.BooleanField(default=False)
+    #: Bids are taken on it: see :mod:`offers.bids`.
     interruptible = models.BooleanField(default=False)
     machine_id = models.CharField(max_length=64, blank=True)
     host_id = models.CharField(max_length=64, blank=True)
@@ -64,6 +65,7 @@ class Offer(models.Model):
                 name="offer_listed_by_gpu",
                 condition=models.Q(withdrawn_at__isnull=True),
             ),
+            models.Index(fields=["provider"], name="offer_listed", condition=models.Q(withdrawn_at__isnull=True)),
         ]
 
     def __str__(self) -> str:
@@ -81,6 +83,8 @@ class ProviderInventory(models.Model):
     #: Grows with every applied listing and withdrawal: caches of rendered answers hang on it.
     version = models.PositiveBigIntegerField(default=0)
     next_fetch_at = models.DateTimeField()
+    #: When to look anew on which offers bids are taken; null: never looked.
+    next_bids_at = models.DateTimeField(null=True)
     last_success_at = models.DateTimeField(null=True)
     last_failure_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=300, blank=True)

@@ -62,8 +62,8 @@ class OfferSchema(serializers.Serializer[Any]):
     inet_up_mbps = serializers.FloatField(allow_null=True)
     verified = serializers.BooleanField()
     datacenter = serializers.BooleanField()
-    interruptible = serializers.BooleanField()
-    min_bid_per_hour = serializers.FloatField(allow_null=True)
+    interruptible = serializers.BooleanField(help_text="Bids are taken on it: it can be had interruptible too")
+    min_bid_per_hour = serializers.FloatField(allow_null=True, help_text="The least bid, for the whole offer")
     machine_id = serializers.CharField()
     availability_confidence = serializers.FloatField(
         help_text="0 to 1; falls with the listing's age and with failures of the machine and its GPU type"

@@ -15,9 +15,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from gpubroker.common import clock
+from gpubroker.common import clock, gathered
 from gpubroker.common import providers as configured
 from gpubroker.common.money import quantize
+from offers import bids
 from offers.models import FetchRun, Offer, ProviderInventory
 from providers.base import OfferData, OfferListing
 from providers.errors import ProviderError
@@ -35,6 +36,7 @@ COLLAPSE_PATIENCE = 3
 FETCH_LEASE = timedelta(seconds=600)
 #: Columns compared on refresh: only rows that differ are written whole. ``raw`` as such changes at every fetch
 #: (scores, times left) and alone is no reason to; what of it templates ask for and hosts rarely change is.
+#: ``interruptible`` is kept as :mod:`offers.bids` found it.
 STEADY = (
     "bw_nvlink", "cpu_arch", "cpu_cores", "cpu_ghz", "cpu_name", "cpu_ram", "direct_port_count", "driver_version",
     "driver_vers", "end_date", "external", "gpu_arch", "gpu_frac", "gpu_lanes", "gpu_max_power", "gpu_total_ram",
@@ -44,7 +46,7 @@ COMPARED = [
     "gpu_type", "gpu_key", "gpu_name_raw", "gpu_count", "vram_gb", "vram_mb", "price_per_hour",
     "storage_price_per_gb_month", "min_bid_per_hour", "location", "reliability", "cuda_version",
     "compute_capability", "cpu_cores", "ram_gb", "disk_gb", "inet_down_mbps", "inet_up_mbps",
-    "verified", "datacenter", "interruptible", "machine_id", "host_id", "raw_digest",
+    "verified", "datacenter", "machine_id", "host_id", "raw_digest",
 ]  # fmt: skip
 
 
@@ -88,7 +90,10 @@ def refresh(name: str) -> Refreshed:
         listing = configured.get(name).list_offers()
     except ProviderError as error:
         return _failed(name, started, error)
-    return apply_listing(name, listing, started)
+    refreshed = apply_listing(name, listing, started)
+    if refreshed.outcome == FetchRun.Outcome.APPLIED:
+        bids.look(name)
+    return refreshed
 
 
 def _failed(name: str, started: datetime, error: ProviderError) -> Refreshed:
@@ -113,6 +118,7 @@ def _failed(name: str, started: datetime, error: ProviderError) -> Refreshed:
 
 
 def _record(name: str, started: datetime, outcome: str, *, error: str = "", **counts: int) -> None:
+    gathered.count("gpu_offer_fetches_total", provider=name, outcome=str(outcome))
     FetchRun.objects.create(
         provider=name, started_at=started, finished_at=clock.now(), outcome=outcome, error=error[:300], **counts
     )

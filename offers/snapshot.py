@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,7 @@ from offers.failures import remembered
 from offers.health import Health
 from offers.listed import Listed, freshness, listed
 from offers.models import Offer, ProviderInventory
+from offers.pages import Page
 from offers.rendered import Rendered
 
 log = logging.getLogger(__name__)
@@ -69,16 +70,21 @@ class Snapshot:
     health: Health = field(default_factory=Health, repr=False)
     raw: RawRows = field(default_factory=RawRows, repr=False)
     #: Answers already printed; they go when this snapshot goes.
-    rendered: Rendered = field(default_factory=Rendered, repr=False)
+    rendered: Rendered[Page] = field(default_factory=Rendered, repr=False)
 
     def step(self, now: datetime) -> tuple[float, ...]:
         """The same question at two moments with equal steps has equal answers, byte for byte."""
         return (self.health.step(now), *(freshness(at, now) for at in self.fetched))
 
+    def key(self, now: datetime, query: Hashable, hash_id: str | None = None) -> Hashable:
+        """Of an answer in :attr:`rendered`: equal keys, equal bytes."""
+        return self.step(now), query, hash_id
+
 
 def _load(version: tuple[tuple[str, int], ...]) -> Snapshot:
-    rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw").order_by("price_per_hour", "id")
-    offers = tuple(listed(offer) for offer in rows)
+    rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw")
+    # Sorted here: databases differ in how they compare texts.
+    offers = tuple(sorted((listed(offer) for offer in rows.iterator(500)), key=lambda each: (each.price, each.id)))
     fetched = tuple(sorted({offer.fetched_at for offer in offers}))
     return Snapshot(version=version, offers=offers, fetched=fetched, health=remembered())
 
@@ -91,8 +97,23 @@ class _Holder:
         self.snapshot: Snapshot | None = None
         self.checked = 0.0
         self.asked = 0.0
-        self.reload = False
+        #: Changed by whoever knows the snapshot to be wrong; ``loaded`` follows when one has been loaded since.
+        self.wanted = self.loaded = object()
         self.watcher: threading.Thread | None = None
+
+    @property
+    def reload(self) -> bool:
+        return self.loaded is not self.wanted
+
+    def at_hand(self) -> Snapshot | None:
+        """The snapshot where :meth:`current` would give it without a look at the database, and without starting one."""
+        asked = time.monotonic()
+        watched = settings.INVENTORY_WATCH and self.watcher is not None and self.watcher.is_alive()
+        patience = PATIENCE_SECONDS if watched else CHECK_EVERY_SECONDS
+        if self.snapshot is None or self.reload or asked - self.checked >= patience:
+            return None
+        self.asked = asked
+        return self.snapshot
 
     def current(self) -> Snapshot:
         self.asked = time.monotonic()
@@ -104,21 +125,25 @@ class _Holder:
 
     def look(self) -> Snapshot:
         """Load what is new. While another thread does, the old snapshot serves, unless it is known to be wrong."""
-        if not self.lock.acquire(blocking=self.snapshot is None or self.reload):
-            assert self.snapshot is not None
-            return self.snapshot
+        waited = not self.lock.acquire(blocking=False)
+        if waited:
+            if self.snapshot is not None and not self.reload:
+                return self.snapshot
+            self.lock.acquire()
         try:
-            anew, self.reload = self.reload, False
+            wanted = self.wanted
+            if waited and self.snapshot is not None and self.loaded is wanted:
+                return self.snapshot  # whoever was before us has just loaded it
             version = tuple(ProviderInventory.objects.order_by("provider").values_list("provider", "version"))
-            if self.snapshot is None or anew or self.snapshot.version != version:
+            if self.snapshot is None or self.loaded is not wanted or self.snapshot.version != version:
                 self.snapshot = _load(version)
-            self.checked = time.monotonic()
+            self.checked, self.loaded = time.monotonic(), wanted
             return self.snapshot
         finally:
             self.lock.release()
 
     def forget(self) -> None:
-        self.checked, self.reload = 0.0, True
+        self.wanted, self.checked = object(), 0.0
 
     def _watch(self) -> bool:
         """Start the watcher unless it runs; whether it ran already."""
@@ -147,6 +172,11 @@ _holder = _Holder()
 def current() -> Snapshot:
     """The inventory as this process knows it, at most about a second behind the database."""
     return _holder.current()
+
+
+def at_hand() -> Snapshot | None:
+    """:func:`current` where it asks the database nothing, else ``None``: for threads that hold no connection to it."""
+    return _holder.at_hand()
 
 
 def forget() -> None:

@@ -41,7 +41,9 @@ class OfferData:
     inet_up_mbps: float | None = None
     verified: bool = False
     datacenter: bool = False
+    #: Bids are taken on it, so it can be had interruptible too.
     interruptible: bool = False
+    #: The least bid for the whole offer; vendors tell it of offers on which none are taken as well.
     min_bid_per_hour: Decimal | None = None
     machine_id: str = ""
     host_id: str = ""
@@ -144,6 +146,8 @@ class Instance:
     #: When the vendor ends it by itself.
     ends_at: datetime | None = None
     machine_id: str = ""
+    #: Of an interruptible machine, where the vendor tells: the least bid that keeps (or wins) it now, dollars per hour.
+    min_bid_per_hour: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +214,10 @@ class Gate(Protocol):
 class GateHeld(Exception):
     """Raised by a :class:`Gate`; the HTTP wrapper turns it into ``GateClosed`` with provider and operation."""
 
-    def __init__(self, retry_after: float, reason: str = "held back by our own gate") -> None:
+    def __init__(self, retry_after: float, reason: str = "held back by our own gate", *, by: str = "pace") -> None:
         super().__init__(f"held for {retry_after:.3f} s")
+        #: For metrics: the vendor's pace, the breaker, or the lanes.
+        self.by = by
         self.retry_after = retry_after
         self.reason = reason
 
@@ -247,8 +253,9 @@ class Provider(Protocol):
     def destroy(self, instance_id: str) -> str:
         """Ask for destruction; returns the vendor's answer in a few words, or :data:`ALREADY_GONE`: success too."""
 
-    def attach_ssh_key(self, instance_id: str, public_key: str) -> None:
-        """Install one more key; installing the same key twice is success."""
+    def attach_ssh_key(self, instance_id: str, public_key: str, *more: str) -> None:
+        """Install one more key, or several; installing the same key twice is success. Where calls are spaced, those
+        after the first wait for their slot, or an operation of two calls would never be done."""
 
     def list_templates(self) -> Sequence[TemplateData]: ...
 

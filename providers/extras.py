@@ -7,7 +7,7 @@ every method raises only :class:`providers.errors.ProviderError`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -154,6 +154,21 @@ class TakesBids(Protocol):
     """Interruptible machines that we bid for."""
 
     def bids(self) -> Sequence[Bid]: ...
+
+
+@runtime_checkable
+class RentsByBid(Protocol):
+    """``Capabilities.interruptible``: whoever bids less than another has the machine stopped, and its disk kept and
+    billed, until the bid is the highest again. The bid is a create's :attr:`providers.base.LaunchOrder.bid_price`."""
+
+    def biddable_offers(self) -> Collection[str]:
+        """Ids of the offers on which bids are taken at present, all of them or an error."""
+
+    def set_bid(self, instance_id: str, price_per_hour: Decimal) -> str:
+        """Another bid, dollars per hour; the same one again is success. The vendor's answer in a few words."""
+
+    def start(self, instance_id: str) -> str:
+        """Have a stopped machine run again as soon as its bid wins; twice is success. The answer in a few words."""
 
 
 @runtime_checkable

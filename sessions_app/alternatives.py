@@ -17,7 +17,7 @@ from offers import failures
 from offers.health import machine_key
 from offers.listed import confidence
 from offers.models import Offer
-from sessions_app import planning
+from sessions_app import planning, session_budget
 from sessions_app.models import Rental, RetryScope, Session
 from sessions_app.planning import Plan
 from sessions_app.states import LIVE, EndReason
@@ -35,19 +35,24 @@ ELSEWHERE = frozenset({EndReason.NO_CREDIT, EndReason.PROVIDER_AUTH})
 
 
 def choose(session: Session, tried: Sequence[Rental]) -> Plan | None:
-    """The surest and then cheapest offer that can do what was asked, on no machine that this session has tried.
+    """The surest and then cheapest offer that can do what was asked and that the budget holds, on no machine that this
+    session has tried.
 
     ``tried`` are its attempts so far, the first one first. ``None``: there is no such offer.
     """
     wish = planning.wish_of(session)
     filters = _template_filters(session)
+    affordable = session_budget.affordable(session)
     for offer in _ranked(session, tried):
         if filters is not None and not filters.match(offer.raw, offer.fetched_at):
             continue
         try:
-            return planning.fit(replace(wish, offer_id=offer.id), offer)
+            found = planning.fit(replace(wish, offer_id=offer.id), offer)
         except ApiError as refusal:
             log.debug("offer %s does not fit session %s: %s", offer.id, session.id, refusal.message)
+            continue
+        if affordable(found):
+            return found
     return None
 
 
@@ -62,11 +67,13 @@ def _ranked(session: Session, tried: Sequence[Rental]) -> list[Offer]:
     now = clock.now()
     view = failures.remembered().at(now)
     ranked = []
-    for offer in _fitting(session, tried, now).order_by("price_per_hour", "id")[:MOST_LOOKED_AT]:
+    # The bid costs the same everywhere; where the least one is low, it is the safest from others'.
+    price = "price_per_hour" if session.bid_price is None else "min_bid_per_hour"
+    for offer in _fitting(session, tried, now).order_by(price, "id")[:MOST_LOOKED_AT]:
         machine = machine_key(offer.provider, offer.machine_id, offer.id)
         if machine not in view.suppressed:
             sure = confidence(offer.fetched_at, now, view.factor(machine, offer.provider, offer.gpu_type))
-            ranked.append((-round(sure, 1), offer.price_per_hour, offer.id, offer))
+            ranked.append((-round(sure, 1), getattr(offer, price) or Decimal(0), offer.id, offer))
     return [row[-1] for row in sorted(ranked, key=lambda row: row[:-1])]
 
 
@@ -76,14 +83,17 @@ def _fitting(session: Session, tried: Sequence[Rental], now: datetime) -> QueryS
     refused = {rental.provider for rental in tried if rental.failure in ELSEWHERE}
     most = session.max_price or (first.price_asked or session.price_per_hour) * MOST_TIMES_THE_FIRST_PRICE
     hours = Decimal((session.expires_at - now).total_seconds()) / 3600
+    price = Q(price_per_hour__lte=most)
+    if session.bid_price is not None:
+        # What the offer costs on demand is nothing to a bid.
+        price = Q(interruptible=True) & (Q(min_bid_per_hour__isnull=True) | Q(min_bid_per_hour__lte=session.bid_price))
     offers = Offer.objects.defer("raw").filter(
         Q(disk_gb__isnull=True) | Q(disk_gb__gte=session.disk_gb),
         # Zero and unknown: no limit.
         Q(max_duration_hours__isnull=True) | Q(max_duration_hours=0) | Q(max_duration_hours__gte=hours),
         _alike(session, first),
+        price,
         withdrawn_at__isnull=True,
-        interruptible=False,
-        price_per_hour__lte=most,
         provider__in=set(configured.configured()) - refused,
     )
     for rental in tried:

@@ -14,15 +14,16 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from billing import metering
+from billing.budgets import InsufficientBudget
 from gpubroker.common import clock, counters, crypto, sshkeys
 from gpubroker.common import providers as configured
 from gpubroker.common.deployment import deployment_id
 from offers import failures as memory
-from offers.models import Offer
 from providers.labels import make_label
-from sessions_app import alternatives, heartbeat, nudge
+from sessions_app import alternatives, heartbeat, nudge, session_budget
 from sessions_app.alternatives import ELSEWHERE
-from sessions_app.ending import end_session, owe_destruction
+from sessions_app.ending import end_session, owe_destruction, release_budget
 from sessions_app.models import Rental, Session
 from sessions_app.planning import Plan
 from sessions_app.states import ENDABLE, OPEN, RETRYABLE, Debt, EndReason, Status
@@ -39,13 +40,13 @@ _NO_IMAGE = re.compile(
     re.IGNORECASE,
 )
 #: What a session knows of its machine until it has one.
-NO_ADDRESS: dict[str, Any] = {"ssh_host": "", "ssh_port": None, "ssh_user": "", "api_endpoint": ""}
+NO_ADDRESS: dict[str, Any] = {"ssh_host": "", "ssh_port": None, "ssh_user": "", "api_endpoint": "", "paused_at": None}
 
 
-def write_down(session: Session, offer: Offer, number: int) -> Rental:
+def write_down(session: Session, plan: Plan, number: int) -> Rental:
     """The intention of one attempt, with its own label and its own key of ours, and the nudge that starts it."""
     key = sshkeys.generate("ed25519", comment=f"gpubroker-{session.id}")
-    now = clock.now()
+    now, offer = clock.now(), plan.offer
     rental = Rental.objects.create(
         session=session,
         provider=offer.provider,
@@ -54,7 +55,7 @@ def write_down(session: Session, offer: Offer, number: int) -> Rental:
         offer_provider_id=offer.provider_id,
         machine_id=offer.machine_id,
         gpu_type=offer.gpu_type,
-        price_asked=offer.price_per_hour,
+        price_asked=plan.price_per_hour,
         created_at=now,
         broker_key_sealed=crypto.seal(key.private),
         broker_public_key=key.public,
@@ -106,6 +107,8 @@ def remember(session: Session, rental: Rental, reason: EndReason, message: str, 
     In the failure's own transaction, with session and rental locked.
     """
     offer_id = f"{rental.provider}-{rental.offer_provider_id}"
+    if session.running_at is None:
+        metering.mark_failed(rental.id)
     Rental.objects.filter(id=rental.id).update(
         failure=reason, failure_message=message[:300], failed_at=clock.now()
     )  # fmt: skip
@@ -113,12 +116,19 @@ def remember(session: Session, rental: Rental, reason: EndReason, message: str, 
         "attempt_failed", session_id=session.id, rental_id=rental.id, reason=message or reason.label,
         details={"attempt": rental.attempt, "reason": reason.value, "offer_id": offer_id, "goes_on": again},
     )  # fmt: skip
-    if not (session.docker_image and _NO_IMAGE.search(message)):
+    if not _is_nobodys_fault(session, reason, message):
         memory.record_failure(
             provider=rental.provider, offer_id=offer_id, machine_id=rental.machine_id,
             gpu_type=rental.gpu_type or session.gpu_type, reason=reason.value, message=message,
         )  # fmt: skip
     counters.increment("gpu_attempts_failed_total", provider=rental.provider, reason=reason.value)
+
+
+def _is_nobodys_fault(session: Session, reason: EndReason, message: str) -> bool:
+    """Nothing that a machine should be judged by: the request's own image, or others who bid more, which a provider may
+    also call an offer that is gone."""
+    outbid = reason == EndReason.OUTBID or (reason == EndReason.OFFER_GONE and session.bid_price is not None)
+    return outbid or bool(session.docker_image and _NO_IMAGE.search(message))
 
 
 def told(message: str, attempts: int, more: str = "") -> str:
@@ -136,6 +146,7 @@ def end_pending(session: Session, reason: EndReason, message: str) -> bool:
         ended_at=clock.now(), next_check_at=None, agent_token_hash="", agent_token_sealed="",
     )  # fmt: skip
     if moved:
+        release_budget(session.id)
         counters.increment("gpu_sessions_ended_total", provider=session.provider, reason=reason.value)
         log.warning("session %s failed to launch: %s %s", session.id, reason.value, message)
     return moved
@@ -167,14 +178,23 @@ def _next_attempt(session_id: str) -> None:
             Session.objects.filter(id=session_id).update(next_check_at=due)
         elif not ready or session.rentals.count() != len(tried):
             return  # closed since we looked, and so due again
-        elif plan is not None:
-            _begin(session, tried[-1].attempt + 1, plan)
-        else:
+        elif plan is None:
             _give_up(session, tried[-1])
+        else:
+            _begin_within_budget(session, tried[-1], plan)
 
 
 def _reason(rental: Rental) -> EndReason:
     return EndReason(rental.failure) if rental.failure else EndReason.PROVIDER_LOST
+
+
+def _begin_within_budget(session: Session, last: Rental, plan: Plan) -> None:
+    try:
+        session_budget.reserve_attempt(session, plan)
+    except InsufficientBudget as refusal:
+        _give_up(session, last, refusal.message)
+    else:
+        _begin(session, last.attempt + 1, plan)
 
 
 def _begin(session: Session, number: int, plan: Plan) -> None:
@@ -186,7 +206,8 @@ def _begin(session: Session, number: int, plan: Plan) -> None:
         "gpu_type": offer.gpu_type,
         "gpu_count": offer.gpu_count,
         "vram_mb": offer.vram_mb,
-        "price_per_hour": offer.price_per_hour,
+        "price_per_hour": plan.price_per_hour,
+        "bid_price": plan.bid_price,
         "storage_price_per_gb_month": offer.storage_price_per_gb_month,
         "docker_image": plan.docker_image,
         "launch_options": plan.launch_options,
@@ -198,16 +219,16 @@ def _begin(session: Session, number: int, plan: Plan) -> None:
     }
     Session.objects.filter(id=session.id).update(**changes)
     session.refresh_from_db()
-    rental = write_down(session, offer, number)
+    rental = write_down(session, plan, number)
     record(
         "attempt", session_id=session.id, rental_id=rental.id, reason=f"attempt {number} with another offer",
         details={"attempt": number, "offer_id": offer.id, "gpu_type": offer.gpu_type, "gpu_count": offer.gpu_count,
-                 "price_per_hour": str(offer.price_per_hour)},
+                 "price_per_hour": str(plan.price_per_hour)},
     )  # fmt: skip
     log.info("session %s goes on with attempt %d on %s", session.id, number, offer.id)
 
 
-def _give_up(session: Session, last: Rental) -> None:
-    more = "no other offer fits" if last.attempt <= session.max_retries else ""
+def _give_up(session: Session, last: Rental, why: str = "no other offer fits") -> None:
+    more = why if last.attempt <= session.max_retries else ""
     message = told(last.failure_message or _reason(last).label, last.attempt, more)
     end_pending(session, _reason(last), message)

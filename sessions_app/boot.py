@@ -7,7 +7,7 @@ A machine launched by its image's entrypoint has no SSH server: there, an HTTP a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -20,7 +20,7 @@ from providers.base import Phase
 from providers.errors import AuthError, InvalidRequest, ProviderError
 from sessions_app import attempts, boot_time, probe, verify
 from sessions_app.launch_modes import ENTRYPOINT
-from sessions_app.models import Event, Rental, Session
+from sessions_app.models import Event, Pricing, Rental, Session
 from sessions_app.proved import Proof, believe
 from sessions_app.states import Debt, EndReason, Status
 from sessions_app.transitions import record, record_all
@@ -42,7 +42,10 @@ def step(session: Session) -> None:
     if rental is None or f"{rental.provider}-{rental.offer_provider_id}" != session.offer_id:
         return  # its debt is being closed, and that finishes the session; or this is the next attempt's already
     now = clock.now()
-    if rental.phase == Phase.FAILED or (rental.phase == Phase.STOPPED and _should_run(rental, now)):
+    if rental.phase == Phase.STOPPED and session.pricing == Pricing.INTERRUPTIBLE and should_run(rental, now):
+        _wait_for_the_bid(session, rental, now)
+        return
+    if rental.phase == Phase.FAILED or (rental.phase == Phase.STOPPED and should_run(rental, now)):
         _give_up(session, rental, EndReason.BOOT_FAILED, rental.status_message or "the machine failed to start")
         return
     if boot_time.is_over(session, rental, now):
@@ -57,10 +60,19 @@ def step(session: Session) -> None:
         # The sweep wakes us when an address shows; should that wake-up be lost, this finds it.
         _look_again(session, boot_time.not_past(session, rental, clock.now() + NO_ADDRESS_PAUSE))
         return
-    _try(session, rental, _knock_by_http if by_http else _knock_by_ssh)
+    _try(session, rental)
 
 
-def _should_run(rental: Rental, now: datetime) -> bool:
+def _wait_for_the_bid(session: Session, rental: Rental, now: datetime) -> None:
+    """Outbid before it ran. Its boot goes on when the bid wins again, but nobody waits for that for ever."""
+    if boot_time.paused_for(session, rental, now) < boot_time.MOST_PAUSED:
+        _look_again(session, now + NO_ADDRESS_PAUSE)
+        return
+    minutes = round(boot_time.MOST_PAUSED.total_seconds() / 60)
+    _give_up(session, rental, EndReason.OUTBID, f"outbid for {minutes} minutes before the machine ever ran")
+
+
+def should_run(rental: Rental, now: datetime) -> bool:
     """Right after the create a provider may still say "stopped", or queue the start for a moment."""
     return rental.accepted_at is None or now - rental.accepted_at >= STOPPED_GRACE
 
@@ -99,8 +111,7 @@ def _attach_keys(session: Session, rental: Rental) -> bool:
     try:
         provider = configured.get(rental.provider)
         if provider.capabilities.attach_ssh_key:
-            for key in (session.ssh_public_key, rental.broker_public_key):
-                provider.attach_ssh_key(rental.instance_id, key)
+            provider.attach_ssh_key(rental.instance_id, session.ssh_public_key, rental.broker_public_key)
     except (InvalidRequest, AuthError) as error:
         _give_up(session, rental, EndReason.REFUSED, f"the provider refuses the SSH key: {error.message}")
         return False
@@ -115,6 +126,11 @@ def _attach_keys(session: Session, rental: Rental) -> bool:
         return False
     Rental.objects.filter(id=rental.id).update(keys_attached_at=clock.now())
     return True
+
+
+def knock(session: Session, rental: Rental) -> Proof:
+    """What shows that the machine answers. Raises what :func:`verify.verify` raises."""
+    return (_knock_by_http if session.launch_mode == ENTRYPOINT else _knock_by_ssh)(session, rental)
 
 
 def _knock_by_ssh(session: Session, rental: Rental) -> Proof:
@@ -139,7 +155,7 @@ def _knock_by_http(session: Session, rental: Rental) -> Proof:
     return Proof("HTTP answered", {"api_endpoint": api_endpoint(*at), "answer": line}, {})
 
 
-def _try(session: Session, rental: Rental, knock: Callable[[Session, Rental], Proof]) -> None:
+def _try(session: Session, rental: Rental) -> None:
     if not line.enter(session.id):
         return  # whoever leaves goes on with it; should that one die, the row's lease ends
     try:

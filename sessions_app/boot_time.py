@@ -7,7 +7,8 @@ speed that the offer promised, up to an hour in all.
 The time runs from the provider's acceptance, not from the session's creation: what the broker or the provider's gate
 took before is not the machine's fault. It starts anew once, when the machine first shows an address: from then on there
 is at least half of ``SSH_VERIFY_SECONDS`` for its SSH server or its image's server to come up. Words about progress
-(layers, percentages) do not move it, because a stuck pull says them for ever.
+(layers, percentages) do not move it, because a stuck pull says them for ever. While others
+bid more for an interruptible machine it stands still.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from templates_app.models import Template
 
 #: Nobody waits longer, unless ``SSH_VERIFY_SECONDS`` itself is more.
 MOST = timedelta(minutes=60)
+#: Outbid for longer than this in all before it ever ran, it is given up.
+MOST_PAUSED = timedelta(minutes=30)
 #: What a machine really gets of the speed that its host measured, and what is assumed where the offer says none.
 SHARE = 0.5
 UNKNOWN_MBPS = 100.0
@@ -80,27 +83,37 @@ def to_fetch_gb(session: Session) -> float:
     return image_gb(image) + weights
 
 
+def paused_for(session: Session, rental: Rental, now: datetime) -> timedelta:
+    """How long the machine has stood still because others bid more, the present pause included."""
+    present = now - session.paused_at if session.paused_at is not None else timedelta(0)
+    return timedelta(seconds=rental.paused_seconds) + max(present, timedelta(0))
+
+
+def _began(rental: Rental) -> datetime:
+    """The acceptance, later by the pauses that are over."""
+    assert rental.accepted_at is not None
+    return rental.accepted_at + timedelta(seconds=rental.paused_seconds)
+
+
 def deadline(session: Session, rental: Rental) -> datetime:
     """When this machine is given up, unless it has answered. Never before ``SSH_VERIFY_SECONDS`` are over."""
-    assert rental.accepted_at is not None
+    began = _began(rental)
     gigabytes = to_fetch_gb(session)
     mbps = _offered_mbps(session.offer_id) if gigabytes else None
-    until = rental.accepted_at + allowed(gigabytes, mbps)
+    until = began + allowed(gigabytes, mbps)
     if rental.verify_from is not None:
-        until = max(until, rental.verify_from + base() / 2)
-    return min(until, rental.accepted_at + max(MOST, base()))
+        until = max(until, rental.verify_from + timedelta(seconds=rental.paused_seconds) + base() / 2)
+    return min(until, began + max(MOST, base()))
 
 
 def is_over(session: Session, rental: Rental, now: datetime) -> bool:
     """Asked at every step of a boot, so what needs the database is only looked up when it can matter."""
-    assert rental.accepted_at is not None
-    return now >= rental.accepted_at + base() and now >= deadline(session, rental)
+    return now >= _began(rental) + base() and now >= deadline(session, rental)
 
 
 def not_past(session: Session, rental: Rental, at: datetime) -> datetime:
     """``at``, or the deadline where that comes first."""
-    assert rental.accepted_at is not None
-    return at if at < rental.accepted_at + base() else min(at, deadline(session, rental))
+    return at if at < _began(rental) + base() else min(at, deadline(session, rental))
 
 
 def seconds(session: Session, rental: Rental) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseNotModified
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,9 +11,9 @@ from rest_framework.views import APIView
 from gpubroker.common import clock
 from gpubroker.common.api import read_query
 from gpubroker.common.errors import ApiError
-from gpubroker.common.renderers import JSONRenderer
 from gpubroker.common.schema import errors, example
-from offers import selectors, snapshot
+from offers import pages, selectors, snapshot
+from offers.pages import Page
 from offers.selectors import InventoryQuery
 from offers.serializers import EXAMPLE_OFFER, InventoryParams, InventorySchema
 from offers.snapshot import Snapshot
@@ -25,18 +25,31 @@ from templates_app.serializers import CompatibleTemplatesSchema
 
 def rendered_inventory(
     inventory: Snapshot, query: InventoryQuery, hash_id: str | None, template: catalog.Entry | None
-) -> bytes:
-    """The answer's bytes, printed once per inventory version, question and step of the offers' ageing."""
+) -> Page:
+    """The answer, printed once per inventory version, question and step of the offers' ageing."""
     now = clock.now()
 
-    def render() -> bytes:
+    def render() -> Page:
         fits = template.fits if template is not None else None
-        answer = selectors.search(query, fits, inventory=inventory, now=now)
-        if template is not None and template.filters.error:
-            answer["filter_error"] = template.filters.error
-        return JSONRenderer().render(answer)
+        error = template.filters.error if template is not None else ""
+        more = {"filter_error": error} if error else {}
+        return Page(selectors.search(query, fits, inventory=inventory, now=now, more=more))
 
-    return inventory.rendered.get((inventory.step(now), query, hash_id), render)
+    return inventory.rendered.get(inventory.key(now, query, hash_id), render)
+
+
+def over_the_wire(page: Page, request: Request) -> HttpResponse:
+    """Compressed where the caller takes it, and 304 where the caller has it already."""
+    headers = request.headers
+    chosen = pages.choose(page, headers.get("Accept-Encoding", ""), headers.get("If-None-Match", ""))
+    answer: HttpResponse = HttpResponseNotModified()
+    if chosen.status == 200:
+        answer = HttpResponse(chosen.body, content_type="application/json")
+        if chosen.coding:
+            answer["Content-Encoding"] = chosen.coding
+    answer["ETag"] = chosen.etag
+    answer["Vary"] = "Accept-Encoding"
+    return answer
 
 
 class InventoryView(APIView):
@@ -55,8 +68,11 @@ class InventoryView(APIView):
         template = None if hash_id is None else catalog.find(hash_id, inventory)
         if hash_id is not None and template is None:
             raise ApiError(404, f"template {hash_id} not found", template_hash_id=hash_id)
-        body = rendered_inventory(inventory, inventory_query(params), hash_id, template)
-        return HttpResponse(body, content_type="application/json")
+        query = inventory_query(params)
+        if hash_id is None:
+            # From now on the layer in front of Django knows what this query string means (gpubroker/fast.py).
+            request.META[pages.ASKED] = query
+        return over_the_wire(rendered_inventory(inventory, query, hash_id, template), request)
 
 
 class CompatibleTemplatesView(APIView):

@@ -16,7 +16,7 @@ from gpubroker.common.errors import ApiError
 from gpubroker.common.idempotency import Answer
 from gpubroker.common.models import IdempotencyRecord
 from offers import snapshot
-from sessions_app import selectors, services
+from sessions_app import provider_credit, selectors, services
 from sessions_app.models import Session
 from sessions_app.planning import Wish
 from sessions_app.states import FAILURES, EndReason
@@ -28,7 +28,11 @@ LAUNCH_FAILURES: dict[str, tuple[int, bool]] = {
     EndReason.PROVIDER_AUTH: (503, False),
     EndReason.PROVIDER_UNAVAILABLE: (503, True),
     EndReason.CREATE_LOST: (503, True),
+    EndReason.OUTBID: (503, True),
 }
+
+#: Where the answer's ``error_type`` is another word than the end reason: the same as where we refuse ourselves.
+ERROR_TYPES: dict[str, str] = {EndReason.NO_CREDIT: provider_credit.ERROR_TYPE}
 
 
 def create(request: Request, wish: Wish, actor: str) -> Response:
@@ -95,8 +99,8 @@ def launch_refusal(session: Session) -> ApiError:
     status, again = LAUNCH_FAILURES.get(session.end_reason, (503, True))
     return ApiError(
         status, f"the session could not be launched: {EndReason(session.end_reason).label}: {session.end_message}",
-        error_type=session.end_reason, offer_id=session.offer_id, provider=session.provider,
-        retry_suggested=again, session_id=session.id,
+        error_type=ERROR_TYPES.get(session.end_reason, session.end_reason), offer_id=session.offer_id,
+        provider=session.provider, retry_suggested=again, session_id=session.id,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from sessions_app.models import Door, Session
 from sessions_app.states import Debt, Status
 
 NOTE_SSH = "Full SSH diagnostics require client-side SSH access."
+NOTE_PAUSED = "Paused: others bid more for the machine. It goes on when the bid wins again."
 NOTE_ENTRYPOINT = "Launched by the image's entrypoint: there is no SSH server; ask the api_endpoint."
 
 
@@ -30,7 +31,7 @@ def diagnostics(session: Session) -> dict[str, Any]:
     now = clock.now()
     up = max(now - session.created_at, timedelta(0))
     left = max(min(session.expires_at, session.hard_max_at) - now, timedelta(0))
-    by_entrypoint = session.launch_mode == ENTRYPOINT
+    by_entrypoint, paused = session.launch_mode == ENTRYPOINT, session.paused_at is not None
     rental = session.rentals.filter(state=Debt.LIVE).first()
     host_key = rental.host_key if rental is not None else ""
     return {
@@ -50,9 +51,9 @@ def diagnostics(session: Session) -> dict[str, Any]:
         "uptime_seconds": int(up.total_seconds()),
         "time_to_expiry": span(left),
         "time_to_expiry_seconds": int(left.total_seconds()),
-        "ssh_available": not by_entrypoint and rental is not None and rental.door == Door.OPEN,
+        "ssh_available": not (by_entrypoint or paused) and rental is not None and rental.door == Door.OPEN,
         "host_key": verify.fingerprint(host_key) if host_key else "",
-        "note": NOTE_ENTRYPOINT if by_entrypoint else NOTE_SSH,
+        "note": NOTE_PAUSED if paused else NOTE_ENTRYPOINT if by_entrypoint else NOTE_SSH,
         "ssh_checked_at": clock.iso(rental.key_checked_at) if rental is not None else None,
     }
 

@@ -29,7 +29,7 @@ SESSION: dict[str, Any] = {
     "idle_threshold_minutes": 30, "reservation_hours": 2, "price_per_hour": 0.45, "disk_gb": 100,
     "created_at": "2026-01-29T12:00:00Z", "expires_at": "2026-01-29T14:00:00Z", "end_reason": "",
     "end_message": "", "ended_at": None, "auto_retry": False, "max_retries": 0, "retry_scope": "same_gpu",
-    "max_price": None,
+    "max_price": None, "pricing": "on_demand", "bid_price": None, "paused": False, "paused_at": None,
 }  # fmt: skip
 RUNNING: dict[str, Any] = {**SESSION, "status": "running", "ssh_host": "192.168.1.100", "ssh_port": 22}
 CREATE: dict[str, Any] = {
@@ -56,9 +56,11 @@ INSUFFICIENT: dict[str, Any] = {
 }  # fmt: skip
 ESTIMATE: dict[str, Any] = {
     "consumer_id": "my-application", "offer_id": "vastai-12345", "provider": "vastai", "gpu_type": "RTX 4090",
-    "gpu_count": 1, "reservation_hours": 2, "disk_gb": 100, "currency": "USD",
+    "gpu_count": 1, "reservation_hours": 2, "disk_gb": 100, "pricing": "on_demand",
+    "bid_price": None, "currency": "USD",
     "per_hour": {"gpu": 0.45, "disk": 0.02, "total": 0.47}, "total": {"gpu": 0.9, "disk": 0.04, "total": 0.94},
     "disk_estimate": None,
+    "budget": {"mode": "hard", "needed": 1.028125, "monthly_left": 257.25, "total_left": None, "fits": True},
 }  # fmt: skip
 DIAGNOSTICS: dict[str, Any] = {
     "session_id": SESSION_ID, "status": "running", "provider": "vastai", "gpu_type": "RTX 4090", "gpu_count": 1,
@@ -102,5 +104,19 @@ COSTS: dict[str, Any] = {
 }  # fmt: skip
 COST_OF_SESSION: dict[str, Any] = {
     "session_id": SESSION_ID, "total_cost": 1.35, "currency": "USD", "gpu_cost": 1.3, "storage_cost": 0.05,
-    "hours_used": 2.9,
+    "bandwidth_cost": 0, "failed_attempts_cost": 0.01, "preserved_disk_cost": 0, "hours_used": 2.9,
 }  # fmt: skip
+COST_GROUPS: dict[str, Any] = {
+    "consumer_id": "my-application", "group_by": "day", "start_date": "2026-01-28", "end_date": "2026-01-29",
+    "total_cost": 2.09, "hours_used": 4.4, "count": 2,
+    "groups": [
+        {"day": "2026-01-28", "total_cost": 0.74, "gpu_cost": 0.7, "storage_cost": 0.04, "bandwidth_cost": 0,
+         "failed_attempts_cost": 0, "preserved_disk_cost": 0, "hours_used": 1.5},
+        {"day": "2026-01-29", "total_cost": 1.35, "gpu_cost": 1.3, "storage_cost": 0.05, "bandwidth_cost": 0,
+         "failed_attempts_cost": 0.01, "preserved_disk_cost": 0, "hours_used": 2.9},
+    ],
+}  # fmt: skip
+COSTS_CSV = (
+    "day,total_cost,gpu_cost,storage_cost,bandwidth_cost,failed_attempts_cost,preserved_disk_cost,hours_used\r\n"
+    "2026-01-29,1.35,1.3,0.05,0,0.01,0,2.9\r\n"
+)

@@ -15,7 +15,21 @@ from gpubroker.common import clock, idempotency
 from gpubroker.common.models import Pulse
 from offers import failures
 from offers.models import ProviderInventory
-from sessions_app import attempts, boot, claims, launch, nudge, outages, preserve, reap, sweep, warning, watch
+from sessions_app import (
+    attempts,
+    bid,
+    boot,
+    claims,
+    launch,
+    nudge,
+    outages,
+    paused,
+    preserve,
+    reap,
+    sweep,
+    warning,
+    watch,
+)
 from sessions_app.ending import end_sessions, finish_session
 from sessions_app.models import ProviderWatch, Rental, Session
 from sessions_app.states import ENDABLE, Debt, EndReason, Status
@@ -141,6 +155,7 @@ def drive_session(session_id: str) -> None:
     else:
         watch.ensure(session)
         warning.tend(session.id)
+        paused.step(session)
 
 
 def _end_if_due(session_ids: Sequence[str]) -> None:
@@ -148,10 +163,12 @@ def _end_if_due(session_ids: Sequence[str]) -> None:
     with transaction.atomic():
         now = clock.now()
         rows = Session.objects.filter(claims.time_is_up(), id__in=session_ids).order_by("id")
-        locked = list(rows.select_for_update(no_key=True).values_list("id", "expires_at"))
-        used_up = [session_id for session_id, expires_at in locked if expires_at <= now]
-        at_most = [session_id for session_id, expires_at in locked if expires_at > now]
-        for ids, reason in ((used_up, EndReason.EXPIRED), (at_most, EndReason.HARD_MAX)):
+        locked = rows.select_for_update(no_key=True).values_list("id", "expires_at", "budget_cut_at")
+        ends: dict[EndReason, list[str]] = {EndReason.EXPIRED: [], EndReason.BUDGET: [], EndReason.HARD_MAX: []}
+        for session_id, expires_at, budget_cut_at in locked:
+            used_up = EndReason.BUDGET if budget_cut_at is not None else EndReason.EXPIRED
+            ends[used_up if expires_at <= now else EndReason.HARD_MAX].append(session_id)
+        for reason, ids in ends.items():
             if ids:
                 end_sessions(ids, reason, due_by=now)
 
@@ -169,6 +186,8 @@ def drive_rental(rental_id: uuid.UUID) -> None:
             launch.give_up_waiting(rental)
     elif rental.state == Debt.UNKNOWN:
         launch.look_up(rental)
+    elif rental.state == Debt.LIVE:
+        bid.tend(rental)
     elif rental.state == Debt.PARKING:
         preserve.park(rental)
     elif rental.state == Debt.PRESERVED:

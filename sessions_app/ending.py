@@ -9,12 +9,13 @@ from typing import Any
 
 from django.db import transaction
 
+from billing import budgets
 from billing import services as billing
 from gpubroker.common import clock, counters
 from offers import services as offers
 from sessions_app import nudge
 from sessions_app.models import Rental, Session
-from sessions_app.states import ENDABLE, FAILURES, OPEN, PRESERVING, UNSETTLED, Debt, EndReason, Status
+from sessions_app.states import ENDABLE, FAILURES, FINAL, OPEN, PRESERVING, UNSETTLED, Debt, EndReason, Status
 from sessions_app.transitions import move_rental, move_rentals, transition, transition_all
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ def end_sessions(
         ids = [session.id for session in ended]
         rentals = Rental.objects.select_for_update(no_key=True).filter(session_id__in=ids, state__in=OPEN)
         open_rentals = list(rentals.order_by("id"))
+        if len(ids) > 1:
+            # Some may be over at once: whoever releases for several consumers locks their budgets in one order.
+            budgets.lock({session.consumer_id for session in ended})
         live = [rental for rental in open_rentals if rental.state == Debt.LIVE]
         keeping = {session.id for session in ended if keeps_disk(session, reason)}
         _park([rental for rental in live if rental.session_id in keeping])
@@ -113,7 +117,8 @@ def close_rental(
             return False
         billing.settle(rental.id, min(billed_until or now, now))
         if rental.session_id:
-            finish_session(rental.session_id)
+            if not finish_session(rental.session_id):
+                release_budget(rental.session_id)  # a kept disk outlives its session
             _go_on(rental.session_id)
         if rental.instance_id:
             # Its GPUs come back to the market under another id.
@@ -141,4 +146,12 @@ def finish_session(session_id: str) -> bool:
         )  # fmt: skip
         if moved:
             counters.increment("gpu_sessions_ended_total", provider=session.provider, reason=session.end_reason)
+            release_budget(session_id)
     return moved
+
+
+def release_budget(session_id: str) -> None:
+    """In the transaction of the proof: nothing of a session is billed any more, so its real cost is what counts."""
+    over = Session.objects.filter(id=session_id, status__in=FINAL).exclude(rentals__state__in=OPEN)
+    if over.exists():
+        budgets.release(session_id)

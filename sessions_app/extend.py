@@ -11,7 +11,7 @@ from django.db.models import F
 from gpubroker.common import clock
 from gpubroker.common.errors import ApiError, BadField
 from gpubroker.common.principal import OPEN, Principal
-from sessions_app import warning
+from sessions_app import session_budget, warning
 from sessions_app.models import Session
 from sessions_app.services import found
 from sessions_app.states import ENDABLE, Status
@@ -19,7 +19,8 @@ from sessions_app.transitions import record
 
 
 def extend(session_id: str, hours: int, principal: Principal = OPEN) -> datetime:
-    """The new end. 409 once it is stopping, over, or its time is up; 400 beyond the hard maximum."""
+    """The new end. 409 once it is stopping, over, or its time is up; 400 beyond the hard maximum; 402 beyond the
+    budget."""
     found(session_id, principal)
     with transaction.atomic():
         session = Session.objects.select_for_update(no_key=True).get(id=session_id)
@@ -29,7 +30,7 @@ def extend(session_id: str, hours: int, principal: Principal = OPEN) -> datetime
             latest = clock.iso(session.hard_max_at)
             raise _TooLong(f"the new end would be {clock.iso(after)}; the latest allowed end is {latest}", latest)
         session.expires_at, session.warned_minutes = after, None
-        changes: dict[str, Any] = {"expires_at": after, "warned_minutes": None}
+        changes: dict[str, Any] = {"expires_at": after, "warned_minutes": None, "budget_cut_at": None}
         if session.status == Status.RUNNING:
             # One that boots or waits for its next attempt is looked at sooner anyway.
             changes["next_check_at"] = warning.next_check(session, clock.now())
@@ -40,6 +41,7 @@ def extend(session_id: str, hours: int, principal: Principal = OPEN) -> datetime
             "extended", session_id=session_id, reason=f"extended by {hours} h", actor=principal.actor,
             details={"hours": hours, "expires_at": clock.iso(after), "before": clock.iso(before)},
         )  # fmt: skip
+        session_budget.reserve(session, session_budget.open_rental(session))
     return after
 
 

@@ -56,6 +56,7 @@ def order_for(session: Session, rental: Rental) -> LaunchOrder:
         template_id=session.template_hash_id,
         access=Access(options["access"]) if "access" in options else None,
         ssh_public_keys=(session.ssh_public_key, rental.broker_public_key),
+        bid_price=session.bid_price,
     )
 
 
@@ -156,7 +157,8 @@ def apply_created(rental: Rental, created: Created) -> None:
         if session.status != Status.PENDING:
             owe_destruction(rental, {Debt.LIVE})
         elif not created.accepted:
-            attempts.fail(rental, EndReason.REFUSED, created.note or "the provider did not start it")
+            reason = EndReason.OUTBID if session.bid_price is not None else EndReason.REFUSED
+            attempts.fail(rental, reason, created.note or "the provider did not start it")
         else:
             transition(session.id, {Status.PENDING}, Status.PROVISIONING, next_check_at=now)
             nudge.session(session.id)

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from billing.budget_serializers import InsufficientBudgetSchema
 from gpubroker.common import clock, idempotency, principal
 from gpubroker.common.api import PageQuery, read_body, read_query, wait_budget
 from gpubroker.common.idempotency import Answer
@@ -69,6 +70,7 @@ class ExtendView(APIView):
             **refused(400, TooLongSchema, "additional_hours: the new end would be 2026-01-30T02:00:00Z; the latest "
                       "allowed end is 2026-01-30T00:00:00Z", field="additional_hours",
                       latest_expires_at="2026-01-30T00:00:00Z"),
+            **refused(402, InsufficientBudgetSchema, ""),
             **errors(404, 409, _404=UNKNOWN, _409=f"session {SESSION_ID} is stopped and cannot be extended"),
         },
         examples=[
@@ -78,7 +80,7 @@ class ExtendView(APIView):
         ],
     )  # fmt: skip
     def post(self, request: Request, session_id: str) -> Response:
-        """Not beyond the hard maximum: the refusal names the latest allowed end."""
+        """Not beyond the hard maximum: the refusal names the latest allowed end. Nor beyond the budget."""
         hours, who = read_body(ExtendBody, request)["additional_hours"], principal.of(request)
 
         def act() -> Answer:

@@ -123,6 +123,9 @@ def _intend(session_id: str, actor: str) -> tuple[Rental, datetime | None]:
                 409, f"session {session_id} is {session.status}; only a running one can be rebooted",
                 session_id=session_id, status=session.status,
             )  # fmt: skip
+        if session.paused_at is not None:
+            raise ApiError(409, f"session {session_id} is paused: others bid more for its machine",
+                           session_id=session_id, status=session.status)  # fmt: skip
         before, rental.rebooted_at = rental.rebooted_at, clock.now()
         rental.save(update_fields=["rebooted_at"])
         record(

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
+from billing import metering
 from billing import services as billing
 from sessions_app.models import Rental
 from sessions_app.states import OPEN
@@ -82,6 +83,13 @@ def stop_gpu(rental: Rental, at: datetime) -> None:
         billing.stop_kind(rental.id, "gpu", at)
         Rental.objects.filter(id=rental.id).update(gpu_rate=None)
     rental.gpu_rate = None
+
+
+def keep_disk(rental: Rental, at: datetime) -> None:
+    """The machine is stopped and its disk kept: what the disk costs from ``at`` on is marked."""
+    with transaction.atomic():
+        if _still_open([rental]):
+            metering.keep_disk(rental.id, at)
 
 
 def _still_open(rentals: Iterable[Rental]) -> set[uuid.UUID]:

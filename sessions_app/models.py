@@ -10,6 +10,7 @@ from django.db import models
 from billing.models import Consumer
 from gpubroker.common import ids
 from sessions_app.states import HAS_MACHINE, LIVE, OPEN, Debt, EndReason, Status
+from sessions_app.usage_models import UsageHour as UsageHour
 
 
 class RetryScope(models.TextChoices):
@@ -18,6 +19,13 @@ class RetryScope(models.TextChoices):
     SAME_GPU = "same_gpu", "the same GPU type and count"
     SAME_VRAM = "same_vram", "at least the same memory per GPU, and as many GPUs"
     ANY = "any", "any GPU"
+
+
+class Pricing(models.TextChoices):
+    """How the GPU is paid for."""
+
+    ON_DEMAND = "on_demand", "at the offer's price"
+    INTERRUPTIBLE = "interruptible", "at our bid; whoever bids more has the machine stopped"
 
 
 class Door(models.TextChoices):
@@ -44,9 +52,12 @@ class Session(models.Model):
     gpu_type = models.CharField(max_length=64)
     gpu_count = models.PositiveSmallIntegerField()
     vram_mb = models.PositiveIntegerField()
-    #: On-demand price of the offer when it was asked for, dollars per hour without disk.
+    #: Of the offer when it was asked for, or the bid; dollars per hour without disk.
     price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
     storage_price_per_gb_month = models.DecimalField(max_digits=12, decimal_places=6)
+    pricing = models.CharField(max_length=16, choices=Pricing.choices, default=Pricing.ON_DEMAND)
+    #: Dollars per hour, as the provider last took it; null unless ``pricing`` is interruptible.
+    bid_price = models.DecimalField(max_digits=12, decimal_places=6, null=True)
 
     workload_type = models.CharField(max_length=32)
     reservation_hours = models.PositiveSmallIntegerField()
@@ -83,6 +94,8 @@ class Session(models.Model):
     expires_at = models.DateTimeField()
     hard_max_at = models.DateTimeField()
     hard_max_reason = models.CharField(max_length=300, blank=True, help_text="Why staff moved the hard maximum")
+    #: When ``expires_at`` was moved forward because the budget does not hold it longer; an extension clears it.
+    budget_cut_at = models.DateTimeField(null=True)
     #: The last warning of the present end that was given: 15 or 5 (minutes); an extension clears it.
     warned_minutes = models.PositiveSmallIntegerField(null=True)
     #: Since when every sample has shown it idle; null: not idle, or not known to be.
@@ -90,6 +103,8 @@ class Session(models.Model):
     idle_warned_at = models.DateTimeField(null=True)
     #: When a running machine is to be looked at over SSH next (samples, keys); null where that is never needed.
     next_probe_at = models.DateTimeField(null=True)
+    #: Interruptible: since when its machine stands still (outbid), until it is proved to answer again.
+    paused_at = models.DateTimeField(null=True)
     running_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     #: When the driver must look at this session next; null when nothing can become due.
@@ -106,6 +121,11 @@ class Session(models.Model):
             models.CheckConstraint(
                 condition=models.Q(expires_at__lte=models.F("hard_max_at")), name="session_within_hard_max"
             ),
+            models.CheckConstraint(
+                condition=models.Q(pricing=Pricing.INTERRUPTIBLE, bid_price__isnull=False)
+                | models.Q(pricing=Pricing.ON_DEMAND, bid_price__isnull=True, paused_at__isnull=True),
+                name="session_bids_where_interruptible",
+            ),
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["next_check_at"], name="session_due", condition=models.Q(next_check_at__isnull=False)),
@@ -115,6 +135,7 @@ class Session(models.Model):
             models.Index(
                 fields=["next_probe_at"], name="session_probe_due", condition=models.Q(next_probe_at__isnull=False)
             ),
+            models.Index(fields=["status", "expires_at"], name="session_by_end"),
         ]
 
     def __str__(self) -> str:
@@ -188,6 +209,13 @@ class Rental(models.Model):
     key_repairs = models.PositiveIntegerField(default=0)
     door = models.CharField(max_length=8, choices=Door.choices, default=Door.OPEN)
 
+    #: A bid that is to be made at the provider, and who asked for it; null: none is on its way.
+    bid_wanted = models.DecimalField(max_digits=12, decimal_places=6, null=True)
+    bid_wanted_by = models.CharField(max_length=160, blank=True)
+    #: When a paused machine was first seen running again, as long as it has not answered.
+    back_at = models.DateTimeField(null=True)
+    paused_seconds = models.PositiveIntegerField(default=0, help_text="In pauses that are over")
+
     #: ``storage_policy: preserve``: the stop, its proof, and the disk's own deadline.
     stop_requested_at = models.DateTimeField(null=True)
     stop_answered_at = models.DateTimeField(null=True)
@@ -230,7 +258,12 @@ class Rental(models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["next_check_at"], name="rental_due", condition=models.Q(next_check_at__isnull=False)),
-            models.Index(fields=["provider", "state"], name="rental_open", condition=~models.Q(state=Debt.CLOSED)),
+            # With all that a scrape of the metrics asks of the open ones.
+            models.Index(
+                fields=["provider", "state", "gpu_rate", "disk_rate", "missing_listings"],
+                name="rental_open_costs",
+                condition=~models.Q(state=Debt.CLOSED),
+            ),
             models.Index(fields=["label"], name="rental_by_label"),
         ]
 

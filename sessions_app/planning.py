@@ -17,9 +17,9 @@ from gpubroker.common.money import as_number
 from offers import selectors as offers
 from offers.models import Offer
 from providers.base import Access
-from sessions_app import disk, launch_modes
+from sessions_app import bidding, disk, launch_modes
 from sessions_app.launch_modes import ENTRYPOINT, SSH
-from sessions_app.models import RetryScope, Session
+from sessions_app.models import Pricing, RetryScope, Session
 from templates_app import selectors as templates
 from templates_app.models import Template
 
@@ -50,17 +50,26 @@ class Wish:
     max_retries: int = 0
     retry_scope: str = RetryScope.SAME_GPU.value
     max_price: Decimal | None = None
+    pricing: str = Pricing.ON_DEMAND.value
+    #: With interruptible pricing; ``None``: the least that the offer takes.
+    bid_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be rented."""
+    """What would be rented. ``bid_price`` is ``None`` on demand."""
 
     offer: Offer
     disk_gb: int
     docker_image: str
     launch_options: dict[str, Any]
     disk_estimate: disk.Estimate | None
+    bid_price: Decimal | None = None
+
+    @property
+    def price_per_hour(self) -> Decimal:
+        """What an hour of the GPU costs: the offer's price, or the bid."""
+        return self.offer.price_per_hour if self.bid_price is None else self.bid_price
 
 
 def plan(wish: Wish) -> Plan:
@@ -77,14 +86,15 @@ def fit(wish: Wish, offer: Offer) -> Plan:
     """The wish on this offer, listed or not. Refuses what offer or provider cannot do (400), and an offer of a provider
     that is not configured any more (503)."""
     configured.get(offer.provider)
-    if wish.max_price is not None and offer.price_per_hour > wish.max_price:
+    bid = bidding.bid_for(wish.pricing, wish.bid_price, offer, wish.max_price)
+    if bid is None and wish.max_price is not None and offer.price_per_hour > wish.max_price:
         raise BadField("max_price", f"this offer costs {as_number(offer.price_per_hour).normalize():f} an hour")
     _refuse_keeping(wish, offer)
     _refuse_image(wish, offer)
     template = _template(wish, offer)
     image, options = _as_entrypoint(wish, offer) if wish.launch_mode == ENTRYPOINT else _with_ssh(wish, template)
     estimate = disk.estimate(options.get("model_id", ""), options.get("quantization", ""))
-    return Plan(offer, _disk_gb(wish, offer, template, estimate), image, options, estimate)
+    return Plan(offer, _disk_gb(wish, offer, template, estimate), image, options, estimate, bid)
 
 
 def wish_of(session: Session) -> Wish:
@@ -103,6 +113,8 @@ def wish_of(session: Session) -> Wish:
         disk_gb=session.disk_gb,
         launch_options=options,
         max_price=session.max_price,
+        pricing=session.pricing,
+        bid_price=session.bid_price,
     )
 
 

@@ -168,5 +168,6 @@ def _preserved(rental: Rental, instance: Instance) -> None:
         if not moved:
             return
         meter.stop_gpu(rental, rental.stop_answered_at or now)
+        meter.keep_disk(rental, rental.stop_answered_at or now)
         finish_session(session.id)
     log.info("machine %s is stopped, its disk kept until %s: %s", rental.instance_id, clock.iso(until), rental.label)

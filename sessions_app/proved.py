@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 #: Written in one transaction: few enough not to keep others from writing for long.
 TOGETHER = 50
+PROVISIONING, VERIFY = "gpu_session_provisioning_duration_seconds", "gpu_ssh_verify_duration_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,16 @@ def _move(proved: Proved, fresh: Session, now: datetime) -> Move:
 
 
 def _count(good: Sequence[Proved], now: datetime) -> None:
-    """How long SSH took, from the first address to the proof."""
-    by_provider: dict[str, list[float]] = {}
+    """How long it took from the request to the proof, and SSH from the first address."""
+    found: dict[tuple[str, str], list[float]] = {}
     for each in good:
+        provider = each.rental.provider
+        found.setdefault((PROVISIONING, provider), []).append(_seconds(each.session.created_at, now))
         if each.proof.host_key:
-            seconds = (now - (each.rental.verify_from or now)).total_seconds()
-            by_provider.setdefault(each.rental.provider, []).append(max(seconds, 0.0))
-    for provider, durations in sorted(by_provider.items()):
-        counters.observe_durations("gpu_ssh_verify_duration_seconds", durations, provider=provider)
+            found.setdefault((VERIFY, provider), []).append(_seconds(each.rental.verify_from or now, now))
+    for (name, provider), durations in sorted(found.items()):
+        counters.observe_durations(name, durations, provider=provider)
+
+
+def _seconds(since: datetime, now: datetime) -> float:
+    return max((now - since).total_seconds(), 0.0)

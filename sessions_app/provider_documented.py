@@ -31,11 +31,16 @@ PROVIDERS: dict[str, Any] = {
         },
         "breaker": {"open": False, "open_until": None, "failures_in_a_row": 0, "last_error": ""},
         "offers": {"count": 312, "last_success_at": _AT, "failures_in_a_row": 0},
-        "balance": {"credit": 84.12, "currency": "USD", "asked_at": _AT},
+        "balance": {
+            "credit": 84.12, "currency": "USD", "asked_at": _AT, "burn_per_hour": 0.94, "runway_hours": 89.49,
+        },
     }],
     "count": 1,
 }  # fmt: skip
-BALANCE = {"provider": "vastai", "credit": 84.12, "currency": "USD", "asked_at": _AT}
+BALANCE = {
+    "provider": "vastai", "credit": 84.12, "currency": "USD", "asked_at": _AT, "burn_per_hour": 0.94,
+    "runway_hours": 89.49,
+}  # fmt: skip
 USER = {
     "provider": "vastai", "user_id": "128", "username": "gpu-team", "email": "gpu@example.com", "credit": 84.12,
     "balance": 0,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
+from billing import balance as balances
+from billing.balance import Standing
 from gpubroker.common import clock
 from gpubroker.common import providers as configured
-from gpubroker.common.models import Fact, ProviderBreaker
+from gpubroker.common.models import ProviderBreaker
 from gpubroker.common.money import as_number
 from offers.models import ProviderInventory
 from providers.base import Balance, Instance, Provider, TemplateData
@@ -19,15 +20,13 @@ from sessions_app import provider_owners, verify
 from sessions_app.models import ProviderWatch
 from sessions_app.provider_owners import Owners
 
-_BALANCE = "balance:"
-
 
 def overview() -> list[dict[str, Any]]:
     """Every configured provider by name, from our own books: nobody is asked."""
     watches = {row.provider: row for row in ProviderWatch.objects.all()}
     breakers = {row.provider: row for row in ProviderBreaker.objects.all()}
     inventories = {row.provider: row for row in ProviderInventory.objects.all()}
-    balances = {row.name: row.value for row in Fact.objects.filter(name__startswith=_BALANCE)}
+    accounts = {account.provider: account for account in balances.standings()}
     return [
         {
             "provider": name,
@@ -35,9 +34,7 @@ def overview() -> list[dict[str, Any]]:
             "sweep": _sweep(watches.get(name)),
             "breaker": _breaker(breakers.get(name)),
             "offers": _offers(inventories.get(name)),
-            "balance": json.loads(balances[_BALANCE + name], parse_float=Decimal)
-            if _BALANCE + name in balances
-            else None,
+            "balance": _balance(accounts.get(name)),
         }
         for name, provider in sorted(configured.configured().items())
     ]
@@ -80,13 +77,18 @@ def _offers(row: ProviderInventory | None) -> dict[str, Any]:
     }
 
 
+def _balance(account: Standing | None) -> dict[str, Any] | None:
+    if account is None or account.credit is None:
+        return None
+    return {name: value for name, value in balances.shown(account).items() if name != "provider"}
+
+
 def balance(name: str, told: Balance) -> dict[str, Any]:
-    """Kept as well, so that the overview can show it without asking."""
-    credit = as_number(told.credit)
-    shown = {"credit": credit, "currency": told.currency, "asked_at": clock.iso(clock.now())}
-    kept = json.dumps({**shown, "credit": float(credit)})
-    Fact.objects.update_or_create(name=_BALANCE + name, defaults={"value": kept})
-    return shown
+    """Written down as well, as when it is read by itself."""
+    balances.note(name, told)
+    account = balances.standing(name)
+    assert account is not None
+    return balances.shown(account)
 
 
 def _money(amount: Decimal | None) -> Decimal | None:

@@ -62,6 +62,8 @@ class BalanceSchema(serializers.Serializer[Any]):
     credit = serializers.FloatField(help_text="What can still be spent; below zero: in debt")
     currency = serializers.CharField()
     asked_at = serializers.DateTimeField()
+    burn_per_hour = serializers.FloatField(help_text="Dollars per hour of all that our meter has running there")
+    runway_hours = serializers.FloatField(allow_null=True, help_text="How long the credit lasts; null: nothing runs")
 
 
 class ProviderSchema(serializers.Serializer[Any]):

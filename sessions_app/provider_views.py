@@ -77,7 +77,8 @@ class ProvidersView(StaffView):
     )  # fmt: skip
     def get(self, request: Request) -> Response:
         """From the broker's own books: no provider is asked. `sweep` is the listing of our machines there, `breaker`
-        holds the calls to a provider that fails, `balance` is as somebody last asked for it."""
+        holds the calls to a provider that fails, `balance` is as it was last told, with what is burnt an
+        hour there and how long it lasts."""
         rows = pages.overview()
         return Response({"providers": rows, "count": len(rows)})
 
@@ -90,7 +91,7 @@ class BalanceView(StaffView):
     def get(self, request: Request, provider: str) -> Response:
         """Asks the provider now."""
         found = ask("balance", known(provider).balance)
-        return Response({"provider": provider, **pages.balance(provider, found)})
+        return Response(pages.balance(provider, found))
 
 
 class UserView(StaffView):

@@ -17,8 +17,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from gpubroker.common import clock, counters
+from gpubroker.common import clock, counters, gathered
 from gpubroker.common import providers as configured
+from gpubroker.common.counters import DURATION_BUCKETS
 from gpubroker.common.errors import ApiError
 from providers.base import ALREADY_GONE, MOST_TOGETHER, DestroysMany, Provider
 from providers.errors import GateClosed, OutcomeUnknown, ProviderError, RateLimited, Unavailable
@@ -80,16 +81,16 @@ def pay_all(provider_name: str, rental_ids: Sequence[uuid.UUID]) -> None:
 
 
 def _is_unmetered(rental: Rental) -> bool:
-    """No listing has shown it running yet, nor lately shown it at all, e.g. as nothing of ours was up."""
+    """No listing has shown it running (again) yet, nor lately shown it at all, e.g. as nothing of ours was up."""
     seen = rental.last_seen_at or rental.accepted_at or rental.created_at
     lately = timedelta(0) <= clock.now() - seen < UNSEEN  # a clock that was set back proves nothing
-    return rental.gpu_from is None and not rental.destroy_failures and not lately
+    return rental.gpu_rate is None and not rental.destroy_failures and not lately
 
 
 def _last_word(provider: Provider, rental: Rental) -> bool:
     """Since when the GPU of an unmetered machine costs: afterwards nobody could tell. The destroy waits for no more
     than this one look. ``False``: the provider is not to be asked now."""
-    if rental.gpu_from is not None:
+    if rental.gpu_rate is not None:
         return True
     try:
         instance = provider.get_instance(rental.instance_id)
@@ -306,6 +307,11 @@ def _look(rental: Rental, provider: Provider) -> tuple[float, str]:
         # The bill ends when the provider took the destroy, not when we came to look.
         if close_rental(rental, {Debt.DESTROYING}, proof, billed_until=rental.destroy_answered_at or asked):
             log.info("machine %s is gone: %s", rental.instance_id, rental.label)
+            owed_since = rental.destroy_requested_at or asked
+            gathered.observe(
+                "gpu_destroy_duration_seconds", max((clock.now() - owed_since).total_seconds(), 0.0), DURATION_BUCKETS,
+                provider=rental.provider,
+            )  # fmt: skip
         return 0.0, ""
     waited = (asked - (rental.destroy_answered_at or asked)).total_seconds()
     return min(max(waited, 0.5), _most_pause(rental.provider)), f"still {instance.status or 'there'}"

@@ -77,6 +77,9 @@ def _running(session_id: str, principal: Principal) -> tuple[Session, Rental]:
             409, f"session {session_id} is {session.status}; only a running one can be rekeyed",
             session_id=session_id, status=session.status,
         )  # fmt: skip
+    if session.paused_at is not None:
+        raise ApiError(409, f"session {session_id} is paused; its key can be changed when it runs again",
+                       session_id=session_id, status=session.status)  # fmt: skip
     if session.launch_mode == ENTRYPOINT:
         raise ApiError(
             409, f"session {session_id} was launched by its entrypoint and has no SSH", session_id=session_id

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from gpubroker.common import clock
-from sessions_app import idle
+from sessions_app import idle, usage
 from sessions_app.ending import end_session
 from sessions_app.models import ActivitySample, Session
 from sessions_app.states import EndReason, Status
@@ -39,13 +39,16 @@ def take(session_id: str, source: ActivitySample.Source, reading: Reading) -> No
     with transaction.atomic():
         # The session's row first, as everybody does; two samples of one session come one after the other.
         session = Session.objects.select_for_update(no_key=True).get(id=session_id)
-        watched = session.status == Status.RUNNING and session.idle_threshold_minutes > 0
+        up = session.status == Status.RUNNING and session.paused_at is None
+        watched = up and session.idle_threshold_minutes > 0
         known = _known(session) if watched else idle.Known()
+        before = ActivitySample.objects.filter(session=session).order_by("-id").first()
         row = ActivitySample.objects.create(
             session=session, at=clock.now(), source=source, gpu_utilization=reading.gpu_utilization,
             memory_used_mb=reading.memory_used_mb, ssh_connections=reading.ssh_connections, note=reading.note[:200],
         )  # fmt: skip
         _forget_old(session_id, row.id)
+        usage.note(before, row)
         if watched:
             _judge(session, idle.after(known, seen(row)), row)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from billing.budget_serializers import FitsSchema
 from gpubroker.common import sshkeys
 from gpubroker.common.api import (
     FiniteFloatField,
@@ -18,8 +19,8 @@ from gpubroker.common.api import (
 )
 from gpubroker.common.names import NameField
 from gpubroker.common.schema import ErrorSchema
-from sessions_app import preserve
-from sessions_app.models import RetryScope
+from sessions_app import bidding, preserve
+from sessions_app.models import Pricing, RetryScope
 from sessions_app.states import Debt, EndReason, Status
 
 WORKLOADS = ("llm", "training", "batch", "llm_vllm", "llm_tgi", "interactive", "inference", "ssh", "benchmark")
@@ -63,6 +64,16 @@ class StrictDecimalField(serializers.DecimalField):
         return super().to_internal_value(data)
 
 
+class BidField(StrictDecimalField):
+    """Dollars per hour for a whole machine."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            max_digits=12, decimal_places=6, min_value=bidding.LEAST, max_value=bidding.MOST, coerce_to_string=False,
+            **kwargs,
+        )  # fmt: skip
+
+
 class CreateBody(serializers.Serializer[Any]):
     consumer_id = NameField(max_length=128, help_text="The application that asks")
     offer_id = StrictCharField(max_length=128, help_text="From the inventory")
@@ -103,6 +114,16 @@ class CreateBody(serializers.Serializer[Any]):
         help_text="Dollars per hour of any attempt, without disk. Without it, retries cost at most 1.5 times the first",
     )  # fmt: skip
 
+    pricing = serializers.ChoiceField(
+        required=False, choices=Pricing.choices, default=Pricing.ON_DEMAND,
+        help_text="interruptible: at a bid of yours, on offers that are interruptible; whoever bids more pauses it",
+    )  # fmt: skip
+    bid_price = BidField(
+        required=False, allow_null=True, default=None,
+        help_text="Dollars per hour for the whole offer, without disk; with pricing interruptible. Default: its "
+        "min_bid_per_hour",
+    )  # fmt: skip
+
     OPTIONS = ("model_id", "quantization", "exposed_ports", "on_start_cmd")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +141,9 @@ class ListParams(PageQuery):
     consumer_id = serializers.CharField(required=False, max_length=128)
     status = serializers.ChoiceField(required=False, choices=Status.choices)
     provider = ProviderField(required=False)
+    after = serializers.CharField(
+        required=False, max_length=32, help_text="Only sessions that come after this one: the last answer's `next`"
+    )
 
 
 class SessionSchema(serializers.Serializer[Any]):
@@ -138,7 +162,7 @@ class SessionSchema(serializers.Serializer[Any]):
     storage_policy = serializers.CharField()
     idle_threshold_minutes = serializers.IntegerField()
     reservation_hours = serializers.IntegerField()
-    price_per_hour = serializers.FloatField(help_text="Dollars, without disk")
+    price_per_hour = serializers.FloatField(help_text="Dollars, without disk; the bid where pricing is interruptible")
     disk_gb = serializers.IntegerField()
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
@@ -152,6 +176,10 @@ class SessionSchema(serializers.Serializer[Any]):
     max_retries = serializers.IntegerField()
     retry_scope = serializers.ChoiceField(choices=RetryScope.choices)
     max_price = serializers.FloatField(allow_null=True, help_text="Dollars per hour, without disk")
+    pricing = serializers.ChoiceField(choices=Pricing.choices)
+    bid_price = serializers.FloatField(allow_null=True, help_text="Dollars per hour, without disk; null on demand")
+    paused = serializers.BooleanField(help_text="Interruptible: somebody bids more, and the machine stands still")
+    paused_at = serializers.DateTimeField(allow_null=True)
 
 
 class CreatedSchema(serializers.Serializer[Any]):
@@ -164,6 +192,7 @@ class SessionListSchema(serializers.Serializer[Any]):
     sessions = SessionSchema(many=True)
     count = serializers.IntegerField(help_text="Sessions in this answer")
     total = serializers.IntegerField(help_text="Sessions that match")
+    next = serializers.CharField(allow_null=True, help_text="With `limit`: `after` for the next page; null on the last")
 
 
 class ExtendBody(serializers.Serializer[Any]):
@@ -303,10 +332,13 @@ class EstimateSchema(serializers.Serializer[Any]):
     gpu_count = serializers.IntegerField()
     reservation_hours = serializers.IntegerField()
     disk_gb = serializers.IntegerField()
+    pricing = serializers.ChoiceField(choices=Pricing.choices)
+    bid_price = serializers.FloatField(allow_null=True, help_text="Null on demand")
     currency = serializers.CharField()
     per_hour = PricesSchema()
     total = PricesSchema(help_text="For the hours asked")
     disk_estimate = DiskEstimateSchema(allow_null=True, help_text="Null where the model is unknown")
+    budget = FitsSchema(allow_null=True, help_text="Null where the consumer has none")
 
 
 class MessageSchema(serializers.Serializer[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from gpubroker.common import clock, crypto, idempotency, ids, sshkeys
 from gpubroker.common.errors import ApiError
 from gpubroker.common.models import IdempotencyRecord
 from gpubroker.common.principal import OPEN, Principal
-from sessions_app import attempts, heartbeat, preserve
+from sessions_app import attempts, heartbeat, preserve, provider_credit, session_budget
 from sessions_app.ending import end_session
 from sessions_app.launch_modes import ENTRYPOINT
 from sessions_app.models import Session
@@ -38,10 +39,13 @@ def create_session(
     the worker.
 
     Refused, with nothing written: unknown offer or template (404), a field that does not fit the offer (400), the same
-    consumer's active session on this offer (409), a reservation beyond the hard maximum (400).
+    consumer's active session on this offer (409), a reservation beyond the hard maximum (400), what the consumer's hard
+    budget does not hold (402), a provider account that cannot pay for it (503).
     """
     planned = plan(wish)
     _refuse_second(wish)
+    session_budget.check_new(wish, planned)
+    provider_credit.refuse_if_short(wish, planned)
     public_key, private_key = wish.ssh_public_key, ""
     session_id = ids.new_session_id()
     if not public_key:
@@ -53,7 +57,8 @@ def create_session(
         with transaction.atomic():
             kept = idempotency.begin(key, lease) if key is not None else None
             session = _write_down(session_id, wish, planned, public_key, actor)
-            attempts.write_down(session, planned.offer, 1)
+            attempts.write_down(session, planned, 1)
+            session_budget.reserve(session)
             if kept is not None:
                 idempotency.bind(kept, session.id, private_key)
     except IntegrityError:
@@ -85,7 +90,9 @@ def _write_down(session_id: str, wish: Wish, planned: Plan, public_key: str, act
         gpu_type=offer.gpu_type,
         gpu_count=offer.gpu_count,
         vram_mb=offer.vram_mb,
-        price_per_hour=offer.price_per_hour,
+        price_per_hour=planned.price_per_hour,
+        pricing=wish.pricing,
+        bid_price=planned.bid_price,
         storage_price_per_gb_month=offer.storage_price_per_gb_month,
         workload_type=wish.workload_type,
         reservation_hours=wish.reservation_hours,
@@ -112,7 +119,7 @@ def _write_down(session_id: str, wish: Wish, planned: Plan, public_key: str, act
     record(
         "session", session_id=session.id, to_state=Status.PENDING, reason="created",
         actor=actor,
-        details={"offer_id": offer.id, "price_per_hour": str(offer.price_per_hour)},
+        details={"offer_id": offer.id, "price_per_hour": str(planned.price_per_hour), "pricing": wish.pricing},
     )  # fmt: skip
     return session
 
@@ -121,9 +128,10 @@ def _preserve_hours(wish: Wish) -> int | None:
     return (wish.preserve_hours or preserve.DEFAULT_HOURS) if wish.storage_policy == "preserve" else None
 
 
-def found(session_id: str, principal: Principal = OPEN) -> Session:
-    """The session; one that the principal may not see is as unknown as one that never was."""
-    session = Session.objects.select_related("consumer").filter(id=session_id).first()
+def found(session_id: str, principal: Principal = OPEN, without: Collection[str] = ()) -> Session:
+    """The session; one that the principal may not see is as unknown as one that never was. Columns that are not needed
+    may be left out."""
+    session = Session.objects.select_related("consumer").defer(*without).filter(id=session_id).first()
     if session is None or not principal.may_see(session.consumer.name):
         raise ApiError(404, f"session {session_id} not found", session_id=session_id)
     return session

@@ -14,8 +14,8 @@ from django.db import DataError, transaction
 from gpubroker.common import clock
 from gpubroker.common import providers as configured
 from providers.base import Instance, Phase
-from sessions_app import boot, meter, price
-from sessions_app.models import Rental, Session
+from sessions_app import boot, meter, moved, price
+from sessions_app.models import Pricing, Rental, Session
 from sessions_app.states import Debt, Status
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ def _write_down(seen: Sequence[Seen], listed_at: datetime) -> None:
         for session, rental in theirs:
             boot.note_endpoint(session, rental)
         boot.note_addresses([(s, r) for s, r in theirs if r.ssh_endpoints and r.id not in had_address])
+        moved.wake(theirs)
         # Not nudged one by one: the tick that follows the sweep takes all of them in hand together.
         Session.objects.filter(id__in=due, status=Status.PROVISIONING).update(next_check_at=clock.now())
 
@@ -131,6 +132,8 @@ def lost(rental: Rental, instance: Instance) -> bool:
     if not running or rental.state != Debt.LIVE or reboot_ends_at(rental) > clock.now():
         return False
     down = DOWN if rental.rebooted_at is None else DOWN | {Phase.BOOTING}
+    if rental.session is not None and rental.session.pricing == Pricing.INTERRUPTIBLE:
+        down -= {Phase.STOPPED}  # outbid: see paused.py
     return instance.phase in down
 
 
@@ -160,11 +163,13 @@ def take_rates(rental: Rental, instance: Instance, listed_at: datetime) -> None:
 
 
 def take_answers(rentals: Iterable[Rental]) -> None:
-    """What answered us was running, although no listing has shown it since: its GPU costs from then on."""
+    """What answered us was running, although no listing has shown it since: its GPU costs from then on. Not one that
+    has stood still since: its answer does not tell from when it runs again."""
     found = []
     for rental in rentals:
         session = rental.session
-        if session is None or session.running_at is None or rental.gpu_rate is not None:
+        metered = rental.gpu_rate is not None or rental.gpu_from is not None
+        if session is None or session.running_at is None or metered:
             continue
         since = rental.create_sent_at if _bills_from_order(rental) else None
         price = session.price_per_hour if rental.price_actual is None else rental.price_actual

@@ -42,6 +42,7 @@ class EndReason(models.TextChoices):
     EXPIRED = "expired", "reservation used up"
     HARD_MAX = "hard_max", "hard maximum reached"
     IDLE = "idle", "idle for too long"
+    BUDGET = "budget", "the consumer's budget is used up"
     STAFF = "staff", "ended by staff"
     OFFER_GONE = "offer_gone", "the offer was gone"
     REFUSED = "refused", "the provider refused the launch"
@@ -49,6 +50,7 @@ class EndReason(models.TextChoices):
     PROVIDER_AUTH = "provider_auth", "the provider refuses our key"
     PROVIDER_UNAVAILABLE = "provider_unavailable", "the provider could not be reached"
     CREATE_LOST = "create_lost", "the create's answer was lost and no machine was found"
+    OUTBID = "outbid", "others bid more, and the machine never ran"
     BOOT_FAILED = "boot_failed", "the machine failed to start"
     BOOT_TIMEOUT = "boot_timeout", "SSH did not answer in time"
     WRONG_MACHINE = "wrong_machine", "the machine is not what was offered"
@@ -65,6 +67,7 @@ FAILURES = frozenset(
         EndReason.PROVIDER_AUTH,
         EndReason.PROVIDER_UNAVAILABLE,
         EndReason.CREATE_LOST,
+        EndReason.OUTBID,
         EndReason.BOOT_FAILED,
         EndReason.BOOT_TIMEOUT,
         EndReason.WRONG_MACHINE,
@@ -80,6 +83,7 @@ RETRYABLE = frozenset(
         EndReason.OFFER_GONE,
         EndReason.REFUSED,
         EndReason.CREATE_LOST,
+        EndReason.OUTBID,
         EndReason.BOOT_FAILED,
         EndReason.BOOT_TIMEOUT,
         EndReason.WRONG_MACHINE,
@@ -90,7 +94,9 @@ RETRYABLE = frozenset(
 )
 #: Ends after which ``storage_policy: preserve`` keeps the disk: those of a session that had its machine.
 #: A delete is "force destroy": it takes the disk with it.
-PRESERVING = frozenset({EndReason.DONE, EndReason.EXPIRED, EndReason.HARD_MAX, EndReason.IDLE, EndReason.STAFF})
+PRESERVING = frozenset(
+    {EndReason.DONE, EndReason.EXPIRED, EndReason.HARD_MAX, EndReason.IDLE, EndReason.BUDGET, EndReason.STAFF}
+)
 
 
 class Debt(models.TextChoices):

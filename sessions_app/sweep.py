@@ -12,16 +12,16 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from gpubroker.common import clock
+from gpubroker.common import clock, gathered
 from gpubroker.common import providers as configured
 from gpubroker.common.deployment import deployment_id
 from gpubroker.common.errors import ApiError
 from providers.base import Instance, InstanceListing
 from providers.errors import ProviderError
 from providers.labels import parse_label
-from sessions_app import attempts, nudge, preserve, price, sightings, strays, trust
+from sessions_app import attempts, nudge, paused, preserve, price, sightings, strays, trust
 from sessions_app.launch import adopt
-from sessions_app.models import ProviderWatch, Rental
+from sessions_app.models import Pricing, ProviderWatch, Rental
 from sessions_app.sightings import STANDING
 from sessions_app.states import OPEN, Debt, EndReason, Status
 from sessions_app.strays import Orphan
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)
 QUICK_SECONDS = 2.0
 SLOW_SECONDS = 30.0
+#: While an interruptible machine lives, which may stop and start at any time, and is billed by that.
+BID_SECONDS = 10.0
 #: After a sweep comes a rest of so many times as long as its work took.
 REST = 2
 
@@ -100,6 +102,7 @@ def _failed(name: str, error: ProviderError | ApiError) -> None:
     pause = max(wanted or 0.0, 0.2 if held else min(2.0 * 2 ** min(failures, 10), settings.RECONCILE_SECONDS))
     changes = {"next_sweep_at": clock.now() + timedelta(seconds=pause), "failures_in_a_row": failures}
     ProviderWatch.objects.filter(provider=name).update(**changes, **({} if held else {"last_error": str(error)[:300]}))
+    gathered.count("gpu_listings_total", provider=name, outcome="put_off" if held else "failed")
     if not held:
         log.warning("machines not listed, %s; again in %.0f s", error, pause)
 
@@ -148,6 +151,7 @@ def _note(known: list[sightings.Seen], listed_at: datetime, result: Sweep) -> No
     sightings.note_all(known, listed_at)
     for rental, instance in known:
         preserve.note(rental, instance)
+        paused.note(rental, instance)
         if sightings.lost(rental, instance):
             result.lost.append((rental, instance))
         elif _runs(rental) and (why := price.above(rental, instance)):
@@ -179,6 +183,7 @@ def _act(result: Sweep) -> None:
 
 
 def _finished(result: Sweep, started: datetime, work: timedelta) -> None:
+    gathered.count("gpu_listings_total", provider=result.provider, outcome="held" if result.held else "complete")
     pause = _pace(result.provider)
     # Where a thousand machines boot, comparing takes long: most of the time belongs to those who look at the machines.
     rest = min(work * REST, timedelta(seconds=min(SLOW_SECONDS, settings.RECONCILE_SECONDS)))
@@ -199,6 +204,8 @@ def _pace(provider: str) -> float:
         return _quick()
     if live.filter(state=Debt.LIVE, session__status=Status.PROVISIONING).exists():
         return _quick()
+    if live.filter(state=Debt.LIVE, session__pricing=Pricing.INTERRUPTIBLE).exists():
+        return min(BID_SECONDS, settings.RECONCILE_SECONDS)
     return min(SLOW_SECONDS if live.exists() else settings.RECONCILE_SECONDS, settings.RECONCILE_SECONDS)
 
 

@@ -7,8 +7,9 @@ import uuid
 
 from celery import shared_task
 
+from billing import charges
 from gpubroker.common import logs
-from sessions_app import boot, claims, drive, reap
+from sessions_app import boot, budget_watch, charge_matching, claims, drive, reap
 from sessions_app import sweep as sweeping
 from sessions_app import watch as watching
 
@@ -69,3 +70,19 @@ def watch(session_id: str) -> None:
 @shared_task(name="sessions_app.tasks.sweep", ignore_result=True)
 def sweep(provider: str) -> None:
     sweeping.sweep(provider)
+
+
+@shared_task(name="sessions_app.tasks.fetch_charges", ignore_result=True)
+def fetch_charges() -> None:
+    for name in charges.claim_due():
+        fetch_charges_of.delay(name)
+
+
+@shared_task(name="sessions_app.tasks.fetch_charges_of", ignore_result=True)
+def fetch_charges_of(name: str) -> None:
+    charge_matching.step(name)
+
+
+@shared_task(name="sessions_app.tasks.budgets", ignore_result=True)
+def budgets() -> None:
+    budget_watch.look_due()

@@ -1,12 +1,16 @@
 from django.urls import path
 
 from sessions_app import (
+    bid_views,
+    budget_views,
     catalog_views,
     cost_views,
     life_views,
     machine_views,
+    provider_books_views,
     provider_changes,
     provider_views,
+    report_views,
     views,
     watch_views,
 )
@@ -28,6 +32,7 @@ urlpatterns = [
     path("sessions/<str:session_id>/rekey", life_views.RekeyView.as_view()),
     path("sessions/<str:session_id>/logs", machine_views.LogsView.as_view()),
     path("sessions/<str:session_id>/reboot", machine_views.RebootView.as_view()),
+    path("sessions/<str:session_id>/bid", bid_views.BidView.as_view()),
     path("providers", provider_views.ProvidersView.as_view()),
     path("providers/<str:provider>/balance", provider_views.BalanceView.as_view()),
     path("providers/<str:provider>/user", provider_views.UserView.as_view()),
@@ -35,6 +40,8 @@ urlpatterns = [
     path("providers/<str:provider>/bids", provider_views.BidsView.as_view()),
     path("providers/<str:provider>/invoices", provider_views.InvoicesView.as_view()),
     path("providers/<str:provider>/charges", provider_views.ChargesView.as_view()),
+    path("providers/<str:provider>/charges/fetch", provider_books_views.FetchChargesView.as_view()),
+    path("providers/<str:provider>/findings", provider_books_views.FindingsView.as_view()),
     path("providers/<str:provider>/sweep", provider_changes.SweepView.as_view()),
     path("providers/<str:provider>/ssh-keys", provider_changes.SSHKeysView.as_view()),
     path("providers/<str:provider>/ssh-keys/<str:key_id>", provider_changes.SSHKeyView.as_view()),
@@ -42,6 +49,8 @@ urlpatterns = [
     path("providers/<str:provider>/templates/<str:template_id>", provider_changes.TemplateView.as_view()),
     path("providers/<str:provider>/machines", provider_changes.MachinesView.as_view()),
     path("providers/<str:provider>/machines/<str:machine_id>/offer", provider_changes.MachineOfferView.as_view()),
+    path("budgets/<path:consumer>", budget_views.BudgetView.as_view()),
     path("costs", cost_views.CostsView.as_view()),
     path("costs/summary", cost_views.CostSummaryView.as_view()),
+    path("reports/idle-waste", report_views.IdleWasteView.as_view()),
 ]

@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from billing.budget_serializers import InsufficientBudgetSchema
 from gpubroker.common import idempotency, principal
 from gpubroker.common.api import read_body, read_query, wait_budget, wait_until
 from gpubroker.common.schema import IDEMPOTENCY_KEY, KEY_REUSED, PREFER, errors, example, request_example
@@ -29,6 +30,7 @@ from sessions_app.serializers import (
 
 UNKNOWN_OFFER = "offer vastai-12345 not found"
 UNKNOWN_SESSION = f"session {SESSION_ID} not found"
+INSUFFICIENT_BUDGET = refused(402, InsufficientBudgetSchema, "")
 TOO_LITTLE_DISK = refused(
     400, InsufficientDiskSchema, "disk_gb: deepseek-ai/DeepSeek-V2.5 needs about 132 GB, 100 GB were asked for",
     **documented.INSUFFICIENT,
@@ -50,6 +52,7 @@ class SessionsView(APIView):
         responses={
             201: CreatedSchema,
             **TOO_LITTLE_DISK,
+            **INSUFFICIENT_BUDGET,
             **errors(404, 409, _404=UNKNOWN_OFFER, _409="my-application already has an active session on this offer"),
             **refused(503, LaunchErrorSchema, "offer unavailable due to stale inventory", **documented.STALE),
         },
@@ -69,17 +72,21 @@ class SessionsView(APIView):
 
     @extend_schema(
         operation_id="list_sessions", tags=["sessions"], summary="List sessions, newest first",
-        parameters=[ListParams], responses={200: SessionListSchema, **errors(400)},
-        examples=[example({"sessions": [documented.RUNNING], "count": 1, "total": 1})],
+        parameters=[ListParams], responses={200: SessionListSchema, **errors(400, 404, _404=UNKNOWN_SESSION)},
+        examples=[example({"sessions": [documented.RUNNING], "count": 1, "total": 1, "next": None})],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """A consumer's key lists that consumer's sessions only."""
+        """A consumer's key lists that consumer's sessions only. Long lists: `limit`, then `after` with what `next`
+        says. Such pages miss and repeat nothing while new sessions come, and the last is as quick as the first."""
         params = read_query(ListParams, request.query_params)
-        consumer = principal.of(request).narrowed(params.get("consumer_id"))
-        sessions = selectors.matching(consumer, params.get("status"), params.get("provider"))
-        offset, limit = params.get("offset", 0), params.get("limit")
-        page = [selectors.shown(session) for session in sessions[offset : offset + limit if limit else None]]
-        return Response({"sessions": page, "count": len(page), "total": sessions.count()})
+        who = principal.of(request)
+        sessions = selectors.matching(
+            who.narrowed(params.get("consumer_id")), params.get("status"), params.get("provider")
+        )
+        after = services.found(params["after"], who) if "after" in params else None
+        found, following = selectors.page_of(sessions, params.get("limit"), params.get("offset", 0), after)
+        page = [selectors.shown(session) for session in found]
+        return Response({"sessions": page, "count": len(page), "total": sessions.count(), "next": following})
 
 
 class EstimateView(APIView):
@@ -107,7 +114,8 @@ class SessionView(APIView):
     )  # fmt: skip
     def get(self, request: Request, session_id: str) -> Response:
         """`running` means that the machine was proved to answer."""
-        return Response(selectors.shown(services.found(session_id, principal.of(request))))
+        session = services.found(session_id, principal.of(request), without=selectors.HIDDEN)
+        return Response(selectors.shown(session))
 
     @extend_schema(
         operation_id="destroy_session", tags=["sessions"], summary="Force destroy", parameters=[PREFER],

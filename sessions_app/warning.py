@@ -14,6 +14,8 @@ from sessions_app.transitions import record
 
 #: Before an end, in minutes; each given once per end.
 MINUTES = (15, 5)
+#: A paused session is looked after this often, in case that the word of its machine's return was lost.
+PAUSED = timedelta(seconds=60)
 #: There is something to save.
 WARNED = frozenset({Status.PROVISIONING, Status.RUNNING})
 
@@ -47,7 +49,7 @@ def due(session: Session, now: datetime) -> int | None:
 
 
 def next_check(session: Session, now: datetime) -> datetime:
-    """When a session that is not booting must be looked at next: its next warning, else its end."""
+    """When a session that is not booting must be looked at next: its next warning or its end; sooner while paused."""
     end = end_of(session)
     if session.status not in WARNED:
         # A next attempt may be due already: never later than it was.
@@ -55,7 +57,9 @@ def next_check(session: Session, now: datetime) -> datetime:
     if due(session, now) is not None:
         return now
     times = [end - timedelta(minutes=m) for m in _still_to_give(session)]
-    return min([at for at in times if at > now], default=end)
+    if session.paused_at is not None:
+        times.append(now + PAUSED)
+    return min([at for at in [*times, end] if at > now], default=end)
 
 
 def tend(session_id: str) -> None:
@@ -79,6 +83,8 @@ def _ending_soon(session: Session, minutes: int, now: datetime) -> None:
     end = end_of(session)
     left = int((end - now).total_seconds())
     because = "expires_at" if session.expires_at <= session.hard_max_at else "hard_max_at"
+    if because == "expires_at" and session.budget_cut_at is not None:
+        because = "budget"
     warn(
         session, "ending_soon", f"ends at {clock.iso(end)}",
         {"ends_at": clock.iso(end), "minutes": minutes, "seconds_left": left, "because": because},

@@ -24,7 +24,7 @@ from gpubroker.common import providers as configured
 from gpubroker.common.errors import ApiError
 from providers.base import Provider, RemovesKeys
 from providers.errors import ProviderError
-from sessions_app import idle, samples, verify
+from sessions_app import idle, moved, samples, verify
 from sessions_app.glance import glance
 from sessions_app.launch_modes import SSH
 from sessions_app.models import Door, Rental, Session
@@ -62,8 +62,11 @@ def first_look(session: Session) -> datetime | None:
 
 def ensure(session: Session) -> None:
     """A running session that nobody looks at, such as one from before there were looks, is looked at from now on."""
-    if session.status == Status.RUNNING and session.next_probe_at is None and session.launch_mode == SSH:
-        unwatched = Session.objects.filter(id=session.id, status=Status.RUNNING, next_probe_at__isnull=True)
+    running = session.status == Status.RUNNING and session.paused_at is None
+    if running and session.next_probe_at is None and session.launch_mode == SSH:
+        unwatched = Session.objects.filter(
+            id=session.id, status=Status.RUNNING, next_probe_at__isnull=True, paused_at__isnull=True
+        )  # fmt: skip
         unwatched.update(next_probe_at=first_look(session))
 
 
@@ -82,7 +85,8 @@ def claim_due(limit: int = BATCH) -> list[str]:
 
 def look(session_id: str) -> None:
     """One look at one machine; writes when to look again."""
-    session = Session.objects.filter(id=session_id, status=Status.RUNNING, launch_mode=SSH).first()
+    up = Session.objects.filter(id=session_id, status=Status.RUNNING, paused_at__isnull=True)
+    session = up.filter(launch_mode=SSH).first()
     rental = session.rentals.filter(state=Debt.LIVE).first() if session is not None else None
     if session is None or rental is None:
         return
@@ -91,6 +95,10 @@ def look(session_id: str) -> None:
         return
     try:
         found = _knock(session, rental)
+        if found.door is not Door.OPEN and moved.follow(session, rental):
+            session.refresh_from_db()
+            rental.refresh_from_db()
+            found = _knock(session, rental)
     finally:
         _slots.release()
     if _note(session.id, rental, found) and found.door is Door.LOCKED:
@@ -113,12 +121,12 @@ def _knock(session: Session, rental: Rental) -> Look:
 
 
 def _note(session_id: str, rental: Rental, found: Look) -> bool:
-    """Write down what was found, and when to look again. ``False``: the session ended meanwhile."""
+    """Write down what was found, and when to look again. ``False``: the session ended or was paused meanwhile."""
     now = clock.now()
     with transaction.atomic():
         session = Session.objects.select_for_update(no_key=True).get(id=session_id)
         fresh = Rental.objects.select_for_update(no_key=True).get(id=rental.id)
-        if session.status != Status.RUNNING or fresh.state != Debt.LIVE:
+        if session.status != Status.RUNNING or fresh.state != Debt.LIVE or session.paused_at is not None:
             return False
         door = _confirmed(Door(fresh.door), found.door)
         _tell_change(fresh, door, found)
@@ -173,8 +181,7 @@ def _repair(session: Session, rental: Rental) -> None:
     session.refresh_from_db(fields=["ssh_public_key"])
     consumers = session.ssh_public_key
     try:
-        for key in (consumers, rental.broker_public_key):
-            provider.attach_ssh_key(rental.instance_id, key)
+        provider.attach_ssh_key(rental.instance_id, consumers, rental.broker_public_key)
     except ProviderError as error:
         log.warning("the keys of %s are not on its machine again: %s", rental.label, error)
         Rental.objects.filter(id=rental.id).update(last_error=str(error)[:300])
@@ -215,7 +222,8 @@ def _take_off(provider: Provider, rental: Rental, public_key: str) -> None:
 
 def _look_again(session_id: str, seconds: float) -> None:
     at = clock.now() + timedelta(seconds=seconds)
-    Session.objects.filter(id=session_id, status=Status.RUNNING).update(next_probe_at=at)
+    up = Session.objects.filter(id=session_id, status=Status.RUNNING, paused_at__isnull=True)
+    up.update(next_probe_at=at)
 
 
 def _next_look(session: Session, door: Door, now: datetime) -> datetime:

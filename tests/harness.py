@@ -74,6 +74,12 @@ class Driver:
         self.until(reached, seconds)
         return Session.objects.get(id=session_id)
 
+    def until_metered(self, session_id: str) -> Session:
+        """Running, and shown so by a listing, which may come a moment after SSH has answered."""
+        self.until_status(session_id, "running")
+        self.until(lambda: Rental.objects.filter(session_id=session_id, gpu_from__isnull=False).exists())
+        return Session.objects.get(id=session_id)
+
     def sweep_now(self) -> sweep.Sweep | None:
         sweep.claim_due()
         return sweep.sweep(self.provider)

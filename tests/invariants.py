@@ -19,7 +19,7 @@ from gpubroker.common import clock
 from gpubroker.common.deployment import deployment_id
 from gpubroker.common.models import IdempotencyRecord
 from providers.labels import is_ours, parse_label
-from sessions_app.models import ActivitySample, Event, Rental, SeenOrphan, Session
+from sessions_app.models import ActivitySample, Event, Pricing, Rental, SeenOrphan, Session
 from sessions_app.states import (
     ENDABLE,
     FINAL,
@@ -155,7 +155,10 @@ def _session_is_consistent(session: Session, open_rentals: list[Rental]) -> None
         assert states == {Debt.LIVE}, what
     if session.status == Status.RUNNING:
         assert session.running_at is not None, what
-        assert session.launch_mode != "ssh" or session.next_probe_at is not None, f"{what}: nobody looks at it"
+        watched = session.launch_mode == "ssh" and session.paused_at is None
+        assert watched is (session.next_probe_at is not None), f"{what}: looked at? {session.next_probe_at}"
+    if session.paused_at is not None:
+        assert session.pricing == Pricing.INTERRUPTIBLE, f"{what}: paused"
     if session.status == Status.PENDING:
         assert not states & {Debt.LIVE, Debt.PARKING, Debt.PRESERVED}, what
         assert session.auto_retry or states, f"{what}: nothing would ever happen"

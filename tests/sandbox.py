@@ -138,6 +138,16 @@ class SandboxProcess:
     def clear_faults(self) -> None:
         self.admin("DELETE", "faults")
 
+    def calls(self) -> dict[str, int]:
+        """Calls that were answered, by vendor and operation."""
+        answered: dict[str, int] = self.admin("GET", "health")["calls"]
+        return answered
+
+    def too_many(self) -> dict[str, int]:
+        """Calls that came earlier than the vendor allows, by vendor and operation; faults do not count."""
+        refused: dict[str, int] = self.admin("GET", "health")["too_many"]
+        return refused
+
     def settings(self, **changes: Any) -> dict[str, Any]:
         return self.admin("POST", "settings", changes)
 

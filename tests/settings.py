@@ -31,5 +31,5 @@ if EMBEDDED:  # noqa: F405
     DATABASES["default"]["TEST"] = {"NAME": os.path.join(_data_dir, "test.sqlite3")}  # noqa: F405
 CELERY_BROKER_URL = "memory://"
 # Another thread does not see what a test's own transaction wrote.
-INVENTORY_WATCH = False
+INVENTORY_WATCH = METRICS_FLUSH = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

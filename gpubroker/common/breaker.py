@@ -41,7 +41,7 @@ def check(provider: str) -> None:
         left = (row.open_until - clock.now()).total_seconds()
         if 0 < left <= MOST_AHEAD.total_seconds():
             # A trial is over soon; its lease is for the dead.
-            raise GateHeld(min(left, FIRST_PAUSE) if row.trying else left, reason(row))
+            raise GateHeld(min(left, FIRST_PAUSE) if row.trying else left, reason(row), by="breaker")
 
 
 def enter(provider: str) -> None:
@@ -53,7 +53,7 @@ def enter(provider: str) -> None:
     is_over = Q(open_until__lte=now) | Q(open_until__gt=now + MOST_AHEAD)
     trial = ProviderBreaker.objects.filter(is_over, provider=provider)
     if not trial.update(open_until=now + TRIAL_LEASE, trying=True):
-        raise GateHeld(FIRST_PAUSE, reason(row))
+        raise GateHeld(FIRST_PAUSE, reason(row), by="breaker")
 
 
 def reason(row: ProviderBreaker) -> str:

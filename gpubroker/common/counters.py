@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter as Counting
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from django.db.models import F
@@ -25,9 +25,14 @@ def increment(name: str, amount: Decimal | int = 1, **labels: str) -> None:
 DURATION_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 
 
+def bucket(seconds: float, bounds: Sequence[float]) -> str:
+    """The upper bound of the bucket that counts it, as it stands in the label ``le``."""
+    return next((str(bound) for bound in bounds if seconds <= bound), "+Inf")
+
+
 def observe_durations(name: str, durations: Collection[float], **labels: str) -> None:
-    """Add durations in seconds to a histogram made of counters: ``_bucket`` by ``le``, ``_sum`` and ``_count``."""
-    bounds = Counting(next((str(limit) for limit in DURATION_BUCKETS if s <= limit), "+Inf") for s in durations)
+    """Add durations in seconds to a histogram made of counters: ``_bucket`` by ``le`` (each its own), and ``_sum``."""
+    bounds = Counting(bucket(seconds, DURATION_BUCKETS) for seconds in durations)
     for bound, count in sorted(bounds.items()):
         increment(f"{name}_bucket", count, le=bound, **labels)
     increment(f"{name}_sum", Decimal(f"{sum(durations):.6f}"), **labels)

@@ -31,7 +31,7 @@ class Lanes:
         place = (provider, urgent)
         with self._lock:
             if self._under_way[place] >= (MOST_URGENT if urgent else MOST_CALLS):
-                raise GateHeld(AGAIN, "held back: too many calls to this provider are under way")
+                raise GateHeld(AGAIN, "held back: too many calls to this provider are under way", by="lanes")
             self._under_way[place] += 1
         self._mine.place = place
 

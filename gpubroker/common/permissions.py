@@ -29,12 +29,16 @@ class ScopeNeeded(ApiError):
         super().__init__(403, f"this key lacks the scope {scope}", scope=scope)
 
 
+def holds(who: principal.Principal, scope: str) -> bool:
+    """Staff holds every scope."""
+    return scope in who.scopes or principal.STAFF in who.scopes
+
+
 def require(request: Request, scope: str) -> None:
-    """401 without a key where one is needed, 403 without the scope. Staff holds every scope."""
+    """401 without a key where one is needed, 403 without the scope."""
     if settings.API_AUTH == "key" and request.auth is None:
         raise KeyNeeded
-    scopes = principal.of(request).scopes
-    if scope not in scopes and principal.STAFF not in scopes:
+    if not holds(principal.of(request), scope):
         raise ScopeNeeded(scope)
 
 

@@ -7,7 +7,7 @@ import logging
 
 from django.conf import settings
 
-from gpubroker.common import breaker, counters
+from gpubroker.common import breaker, counters, gathered
 from gpubroker.common.clock import BrokerClock
 from gpubroker.common.errors import ApiError
 from gpubroker.common.gate import DatabaseGate
@@ -22,12 +22,17 @@ KNOWN = ("vastai", "tensordock")
 
 
 class CountingObserver:
-    """Counts failed calls durably for ``gpu_provider_api_errors_total``, and tells the breaker how each call went."""
+    """Counts every call and how long its answer took, failed ones durably (``gpu_provider_api_errors_total``), and
+    tells the breaker how each call went."""
 
     def observe(self, provider: str, operation: str, seconds: float, error: str) -> None:
         lanes.leave()
         breaker.note(provider, operation, error)
         log.debug("%s %s took %.3f s%s", provider, operation, seconds, f": {error}" if error else "")
+        where = {"provider": provider, "operation": operation}
+        gathered.count("gpu_provider_calls_total", outcome=error or "ok", **where)
+        if error != "gate_closed":  # nothing was sent
+            gathered.observe("gpu_provider_call_duration_seconds", seconds, **where)
         if error not in NOT_FAULTS:
             counters.increment("gpu_provider_api_errors_total", provider=provider, operation=operation)
 

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 10.0
 #: A request must not wait long for its count.
 SOCKET_SECONDS = 0.25
+#: In so many takes a limit is used up, and of so many callers takes are remembered.
+TAKES, CALLERS = 100, 10_000
 SHARED_SCHEMES = ("redis://", "rediss://")
 
 
@@ -50,6 +53,11 @@ def address(meta: Mapping[str, Any]) -> str:
         hops = [hop.strip() for hop in str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",") if hop.strip()]
         if len(hops) >= settings.TRUSTED_PROXIES:
             seen = hops[-settings.TRUSTED_PROXIES]
+    return _plain(seen)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain(seen: str) -> str:
     try:
         parsed = ipaddress.ip_address(seen)
     except ValueError:
@@ -69,8 +77,26 @@ class TooMany(ApiError):
         )  # fmt: skip
 
 
+@functools.cache
+def together(per_minute: int) -> int:
+    """How many calls a process takes at a time: the largest divisor of the limit up to a hundredth of it, so that
+    whole takes fill the limit exactly."""
+    return next(many for many in range(max(per_minute // TAKES, 1), 0, -1) if per_minute % many == 0)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Calls that are counted already and not made yet; they are void when the minute is over."""
+
+    left: int
+    until: float
+
+
 class Tally:
-    """Counts calls per caller and minute: shared while Redis answers, else in this process."""
+    """Counts calls per caller and minute: shared while Redis answers, else in this process.
+
+    A process counts a hundredth of the limit at once and then lets so many calls through without asking again. So with
+    several processes a caller may be refused a few calls early, those that another process took and did not need."""
 
     def __init__(self, redis_url: str, timer: Callable[[], float] = time.monotonic) -> None:
         self._timer = timer
@@ -78,19 +104,45 @@ class Tally:
         self._lock = threading.Lock()
         self._own = FixedWindowRateLimiter(MemoryStorage())
         self._shared = _shared(redis_url)
+        self._taken: dict[tuple[str, int], _Taken] = {}
 
     def hit(self, caller: str, per_minute: int) -> int:
         """Count one call; 0 when it may pass, else the seconds after which the next one may."""
         item = limits.RateLimitItemPerMinute(per_minute)
         if self._shared is not None and self._timer() >= self._retry_at:
+            if self._use(caller, per_minute):
+                return 0
             try:
-                return _hit(self._shared, item, caller)
+                return self._take(self._shared, item, caller)
             except StorageError as error:
                 with self._lock:
                     self._retry_at = self._timer() + RETRY_SECONDS
                 reason = type(error.storage_error).__name__
                 log.warning("rate limits are counted per process for now, Redis does not answer: %s", reason)
         return _hit(self._own, item, caller)
+
+    def _use(self, caller: str, per_minute: int) -> bool:
+        """One of the calls that were taken before."""
+        with self._lock:
+            taken = self._taken.get((caller, per_minute))
+            if taken is None or not taken.left or time.time() >= taken.until:
+                return False
+            taken.left -= 1
+            return True
+
+    def _take(self, shared: FixedWindowRateLimiter, item: limits.RateLimitItem, caller: str) -> int:
+        many = together(item.amount)
+        seconds = _hit(shared, item, caller, many)
+        if many > 1 and not seconds:
+            until = shared.get_window_stats(item, caller).reset_time
+            with self._lock:
+                if len(self._taken) >= CALLERS:
+                    self._taken.clear()
+                before = self._taken.get((caller, item.amount))
+                # Of two threads that took at the same time, neither's calls are lost.
+                more = before.left if before is not None and before.until > time.time() else 0
+                self._taken[caller, item.amount] = _Taken(many - 1 + more, until)
+        return seconds
 
 
 def _shared(redis_url: str) -> FixedWindowRateLimiter | None:
@@ -107,8 +159,8 @@ def _shared(redis_url: str) -> FixedWindowRateLimiter | None:
     return FixedWindowRateLimiter(storage)
 
 
-def _hit(limiter: FixedWindowRateLimiter, item: limits.RateLimitItem, caller: str) -> int:
-    if limiter.hit(item, caller):
+def _hit(limiter: FixedWindowRateLimiter, item: limits.RateLimitItem, caller: str, cost: int = 1) -> int:
+    if limiter.hit(item, caller, cost=cost):
         return 0
     left = limiter.get_window_stats(item, caller).reset_time - time.time()
     return min(max(ceil(left), 1), 60)
@@ -132,13 +184,17 @@ def count_address(meta: Mapping[str, Any]) -> None:
     count(f"address:{address(meta)}")
 
 
+def count_caller(key_prefix: str, meta: Mapping[str, Any]) -> None:
+    """Count one call: by key, or by address on the open API."""
+    if key_prefix:
+        count(f"key:{key_prefix}")
+    else:
+        count_address(meta)
+
+
 class PerCaller(BaseThrottle):
-    """DRF's hook: by key, or by address on the open API."""
+    """DRF's hook."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        prefix = principal.of(request).key_prefix
-        if prefix:
-            count(f"key:{prefix}")
-        else:
-            count_address(request.META)
+        count_caller(principal.of(request).key_prefix, request.META)
         return True

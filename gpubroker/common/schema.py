@@ -36,6 +36,11 @@ class ErrorSchema(serializers.Serializer[Any]):
 ERRORS: dict[int, tuple[str, str, dict[str, Any]]] = {
     400: ("A parameter or the body is not valid", "limit: a valid integer is required, got 'ten'", {"field": "limit"}),
     401: ("The API key is missing or wrong", "a valid API key is needed", {}),
+    402: ("The consumer's budget does not hold it",
+          "the monthly budget of my-application for 2026-01 cannot carry this: it may cost up to $1.26, and $0.40 of "
+          "$100.00 are left",
+          {"error_type": "insufficient_budget", "consumer_id": "my-application", "budget": "monthly",
+           "period": "2026-01", "limit": 100, "spent": 91.5, "reserved": 8.1, "needed": 1.26, "shortfall": 0.86}),
     403: ("The key may not do this", "this key lacks the scope spend", {"scope": "spend"}),
     404: ("There is no such thing, named in the sentence", "session sess-abc123 not found", {}),
     405: ("The path does not take this method", 'Method "PATCH" not allowed', {}),

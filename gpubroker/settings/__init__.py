@@ -111,6 +111,13 @@ if VASTAI_TRANSPORT == "lowcodeapi" and not LOWCODEAPI_API_TOKEN and SANDBOX != 
 #: The embedded run brings its own marketplace when no real one is configured.
 PROVIDER_CONFIGURED = bool(VASTAI_API_KEY or VASTAI_TRANSPORT == "lowcodeapi" or TENSORDOCK_API_TOKEN)
 SANDBOX_ON = SANDBOX == "on" or (SANDBOX == "auto" and EMBEDDED and not PROVIDER_CONFIGURED)
+#: Of the sandbox's vendors, the one that the broker rents from; Vast.ai has two ways to it.
+SANDBOX_PROVIDER = _read.choice("SANDBOX_PROVIDER", "all", ("all", "vastai", "lowcodeapi", "tensordock"))
+if SANDBOX_PROVIDER != "all" and not SANDBOX_ON:
+    raise _env.SettingsError(
+        f"SANDBOX_PROVIDER={SANDBOX_PROVIDER} chooses among the sandbox's vendors, and the sandbox is off: set "
+        "SANDBOX=on, or leave it out."
+    )
 PROVIDER_PACE = _read.number("PROVIDER_PACE", 0.1 if SANDBOX_ON else 1.0, least=0, most=100)
 
 # --- promises and their clocks ----------------------------------------------------------------
@@ -134,6 +141,14 @@ DESTROY_WAIT_SECONDS = _read.number("DESTROY_WAIT_SECONDS", 10, least=0, most=60
 LISTING_LAG_SECONDS = _read.number("LISTING_LAG_SECONDS", 60, least=1, most=3_600)
 #: Webhooks go to public addresses only, unless this run is to tell its own machine or network.
 WEBHOOK_ALLOW_PRIVATE = _read.boolean("WEBHOOK_ALLOW_PRIVATE", False)
+
+#: Provider balances are read this often; a runway of less than so many hours is told to staff (0: never).
+BALANCE_POLL_SECONDS = _read.number("BALANCE_POLL_SECONDS", 300, least=10, most=86_400)
+BALANCE_WARNING_HOURS = _read.number("BALANCE_WARNING_HOURS", 24, least=0, most=8_760)
+#: A new session is refused where the provider's credit is less than so many times what is promised; 0: never.
+PROVIDER_CREDIT_MARGIN = _read.number("PROVIDER_CREDIT_MARGIN", 1.1, least=0, most=10)
+#: On what a session may still cost, when its budget promises it: prices are quoted in one place and billed in another.
+BUDGET_MARGIN_PERCENT = _read.integer("BUDGET_MARGIN_PERCENT", 5, least=0, most=100)
 
 # --- Django -----------------------------------------------------------------------------------
 ALLOWED_HOSTS = _read.texts("ALLOWED_HOSTS") or (
@@ -170,6 +185,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "gpubroker.common.traffic.TrafficMiddleware",
     "gpubroker.common.middleware.RequestIdMiddleware",
     "gpubroker.common.middleware.SecurityHeadersMiddleware",
     "gpubroker.common.middleware.BodyMiddleware",
@@ -268,6 +284,10 @@ CELERY_BEAT_SCHEDULE = {
     "offers": {"task": "offers.tasks.refresh_due", "schedule": 1.0, "options": {"expires": 5}},
     "templates": {"task": "templates_app.tasks.sync_due", "schedule": 10.0, "options": {"expires": 10}},
     "webhooks": {"task": "billing.tasks.deliver", "schedule": 1.0, "options": {"expires": 5}},
+    "ledger": {"task": "billing.tasks.accrue", "schedule": 20.0, "options": {"expires": 20}},
+    "balances": {"task": "billing.tasks.read_balances", "schedule": 5.0, "options": {"expires": 5}},
+    "charges": {"task": "sessions_app.tasks.fetch_charges", "schedule": 5.0, "options": {"expires": 5}},
+    "budgets": {"task": "sessions_app.tasks.budgets", "schedule": 2.0, "options": {"expires": 5}},
     "webhooks-purge": {"task": "billing.tasks.purge_webhooks", "schedule": 600.0, "options": {"expires": 300}},
 }
 
@@ -310,3 +330,5 @@ LOG_FORMAT = _read.choice("LOG_FORMAT", "auto", ("auto", "text", "json"))
 LOGGING_CONFIG = "gpubroker.common.logs.configure"
 LOGGING = {"level": LOG_LEVEL, "format": LOG_FORMAT}
 PROMETHEUS_EXPORT_MIGRATIONS = False
+#: A thread of each process adds what it has counted to the shared counters.
+METRICS_FLUSH = True

@@ -31,6 +31,8 @@ class Facts:
     log_format: str
     #: ``GPUBROKER_*`` names that nothing reads.
     unknown: list[str]
+    #: Which of the sandbox's vendors the broker rents from.
+    sandbox_provider: str = "all"
 
     @property
     def data_path(self) -> Path:
@@ -57,6 +59,7 @@ def from_settings() -> Facts:
         api_auth=settings.API_AUTH,
         log_format=settings.LOG_FORMAT,
         unknown=settings.UNKNOWN_SETTINGS,
+        sandbox_provider=settings.SANDBOX_PROVIDER,
     )
 
 

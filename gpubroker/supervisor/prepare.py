@@ -19,14 +19,10 @@ FIRST_CONSUMER = "default"
 
 
 def migrate() -> None:
-    """Bring the schema up to date; when it already is, skip the command, whose checks and signals take seconds."""
-    from django.core.management import call_command
-    from django.db import connection
-    from django.db.migrations.executor import MigrationExecutor
+    """Bring the schema up to date."""
+    from gpubroker import migrating
 
-    executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        call_command("migrate", interactive=False, verbosity=1, skip_checks=True)
+    migrating.migrate(skip_checks=True)
 
 
 def first_admin() -> str:

@@ -81,7 +81,7 @@ def _sandbox_spec(facts: Facts, environment: dict[str, str]) -> Spec:
         raise StartFailure(
             f"GPUBROKER_DATA_DIR: cannot write {folder / 'port'}: {error.strerror or error}.", code=2
         ) from None
-    for name, value in _accounts(f"http://127.0.0.1:{port}").items():
+    for name, value in _accounts(f"http://127.0.0.1:{port}", facts.sandbox_provider).items():
         _set(environment, name, value)
     environment["SANDBOX"] = "on"
     # Half the broker's own pace: two clocks that agree to the millisecond would refuse calls now and then.
@@ -91,7 +91,16 @@ def _sandbox_spec(facts: Facts, environment: dict[str, str]) -> Spec:
     return Spec("sandbox", _role("sandbox", *options, *accounts), environment, grace=1.5)
 
 
-def _accounts(market: str) -> dict[str, str]:
+#: What makes each the only one, over the accounts of all.
+_ALONE = {
+    "all": {},
+    "vastai": {"VASTAI_TRANSPORT": "native", "TENSORDOCK_AUTH_ID": "", "TENSORDOCK_API_TOKEN": ""},
+    "lowcodeapi": {"VASTAI_TRANSPORT": "lowcodeapi", "TENSORDOCK_AUTH_ID": "", "TENSORDOCK_API_TOKEN": ""},
+    "tensordock": {"VASTAI_TRANSPORT": "native", "VASTAI_API_KEY": ""},
+}
+
+
+def _accounts(market: str, provider: str = "all") -> dict[str, str]:
     """Every provider's settings, so that none of the real ones is called while the sandbox is on."""
     return {
         "VASTAI_API_KEY": SANDBOX_KEY,
@@ -101,4 +110,5 @@ def _accounts(market: str) -> dict[str, str]:
         "TENSORDOCK_AUTH_ID": SANDBOX_TENSORDOCK_ID,
         "TENSORDOCK_API_TOKEN": SANDBOX_TENSORDOCK_TOKEN,
         "TENSORDOCK_BASE_URL": f"{market}/tensordock/api/v2",
+        **_ALONE[provider],
     }

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from providers.sandbox import billing
+from providers.sandbox import billing, rivals
 from providers.sandbox.engine import Engine
 from providers.sandbox.faults import QUIRKS
 from providers.sandbox.instances import Contract
@@ -59,7 +59,10 @@ class Admin:
             ("POST", "instances", self.make_instance),
             ("POST", "instances/{id}/kill", self.kill),
             ("POST", "instances/{id}/interrupt", self.interrupt),
+            ("POST", "instances/{id}/outbid", self.outbid),
+            ("POST", "instances/{id}/win", self.win),
             ("POST", "instances/{id}/wipe-keys", self.wipe_keys),
+            ("POST", "instances/{id}/move", self.move),
             ("POST", "instances/{id}/load", self.load),
         ):
             app.router.add_route(method, f"/_sandbox/{path}", _json_endpoint(handler))
@@ -76,6 +79,8 @@ class Admin:
             "offers": len(engine.market.asks),
             "instances": len(engine.ledger.live),
             "ssh": self._farm.listening(),
+            "too_many": dict(engine.too_many),
+            "calls": dict(engine.calls),
             "accounts": [
                 {"id": a.id, "api_key": a.api_key, "vendor": a.vendor, "credit": engine.credit(a)}
                 for a in engine.ledger.accounts()
@@ -114,6 +119,8 @@ class Admin:
             "num_gpus": contract.num_gpus,
             "image": contract.image,
             "is_bid": contract.bid is not None,
+            "bid": contract.bid,
+            "rival_bid": contract.rival_bid,
             "runtype": contract.runtype,
             "args": contract.args,
             "onstart": contract.onstart,
@@ -233,8 +240,30 @@ class Admin:
         await self._farm.sync()
         return {"id": contract.name, "status": contract.halted}
 
+    async def outbid(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+        """Somebody bids ``price`` dollars per hour (default: a quarter more than its bid) and has its GPUs.
+        ``intended``: running, or stopped (default), and then it must be started to come back."""
+        contract, intended = self._contract(request.match_info["id"]), str(body.get("intended", "stopped"))
+        price = None if body.get("price") is None else float(body["price"])
+        if contract.bid is None:
+            raise BadAdminRequest(f"{contract.name} is not interruptible")
+        if intended not in ("stopped", "running") or (price is not None and price <= contract.bid):
+            raise BadAdminRequest("intended is stopped or running, and price more than the machine's bid")
+        rivals.outbid(self._engine, contract, price, intended)
+        await self._farm.sync()
+        return {"id": contract.name, "status": "stopped", "winning_bid": self._engine.winning_bid(contract)}
+
+    async def win(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+        """Whoever bid more is gone. ``move``: the machine has other ports from now on."""
+        contract = self._contract(request.match_info["id"])
+        if contract.current == "running":
+            raise BadAdminRequest(f"{contract.name} runs")
+        rivals.win(self._engine, contract, move=bool(body.get("move")))
+        await self._farm.sync()
+        return {"id": contract.name, "status": self._engine.phase(contract).status}
+
     async def interrupt(self, request: web.Request, _: dict[str, Any]) -> dict[str, Any]:
-        """Outbid, or stopped by the host."""
+        """Stopped by its host."""
         contract = self._contract(request.match_info["id"])
         self._engine.stop(contract)
         await self._farm.sync()
@@ -243,6 +272,16 @@ class Admin:
     async def wipe_keys(self, request: web.Request, _: dict[str, Any]) -> dict[str, Any]:
         contract = self._contract(request.match_info["id"])
         return {"id": contract.name, "wiped": self._engine.wipe_keys(contract)}
+
+    async def move(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+        """It gets other outside ports. ``address``: there, too (127.0.0.0/8); ``port``: this one; ``new_key``: and
+        another host key."""
+        contract = self._contract(request.match_info["id"])
+        self._farm.close_one(contract.id)
+        port, address = int(body.get("port", 0)), str(body.get("address", ""))
+        self._engine.move(contract, port=port, address=address, new_key=bool(body.get("new_key")))
+        await self._farm.sync()
+        return {"id": contract.name, "address": contract.address, "ssh_ports": list(contract.ssh_ports)}
 
     async def load(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
         """What nvidia-smi shows: ``utilization`` in per cent, ``memory_used`` in MiB."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +32,11 @@ class Engine:
         self.clock: Clock = clock or self._restored_clock()
         self.market = Market(self.ledger, options.seed, options.offers)
         self.faults = FaultBook()
-        self.limits = Limits()
+        self.limits = Limits(self.limits_now)
+        #: Calls that came too early, by vendor and operation; those that a fault refused are not among them.
+        self.too_many: Counter[str] = Counter()
+        #: Those that were let through.
+        self.calls: Counter[str] = Counter()
         self.ports = PortPool(options.host)
         self.uploads = Uploads(self.clock)
         self.new_host_key = new_host_key
@@ -61,6 +67,8 @@ class Engine:
         self.ports.close()
         self.faults.clear()
         self.limits.forget()
+        self.too_many.clear()
+        self.calls.clear()
         self.settings = self._first_settings()
         if isinstance(self.clock, ScaledClock):
             self.clock.restart()
@@ -85,6 +93,10 @@ class Engine:
     def _save_clock(self, clock: Clock) -> None:
         if isinstance(clock, ScaledClock):
             self.ledger.set_meta("clock", f"{clock.speed!r} {clock.anchor_wall!r} {clock.anchor_now!r}")
+
+    def limits_now(self) -> float:
+        """The seconds by which calls are counted."""
+        return self.clock.now() if self.settings.limits_clock == "sandbox" else time.monotonic()
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -148,6 +160,7 @@ class Engine:
         """Boot it: the GPU is billed from when the boot is done, if it will be (or at once: ``bills_boot``)."""
         contract.intended = contract.current = "running"
         contract.holds_gpus = True
+        contract.rival_bid = 0.0
         contract.halted = contract.note = None
         contract.boot_at, contract.boot_seconds, contract.boot_kind = now, self.settings.boot_seconds, "boot"
         if contract.bills_boot:
@@ -178,11 +191,14 @@ class Engine:
             contract.spans.append(Span("disk", now, contract.disk_rate))
 
     def winning_bid(self, contract: Contract) -> float:
-        return float(contract.offer["bid_price"]) * contract.num_gpus
+        """The least that keeps (or gets) it: the host's own least bid, or what somebody else pays."""
+        return max(round(float(contract.offer["bid_price"]) * contract.num_gpus, 4), contract.rival_bid)
 
     def _can_run(self, contract: Contract) -> bool:
         if contract.bid is not None and contract.bid < self.winning_bid(contract):
             return False
+        if contract.rival_bid:
+            return True  # now it is the other one who is outbid
         return contract.holds_gpus or self.market.free_gpus(contract.machine_id) >= contract.num_gpus
 
     def stop(self, contract: Contract, at: float | None = None, note: str | None = None) -> None:
@@ -208,14 +224,18 @@ class Engine:
         billing.close_spans(contract, ("gpu", "disk"), now)
         contract.destroyed_at, contract.holds_gpus = now, False
         self.ledger.bury(contract, billing.cost(contract, now))
-        for port in (*contract.ssh_ports, *contract.http_ports):
-            self.ports.release(port, contract.address)
+        self.release_ports(contract)
         self.market.deal(contract.machine_id)
 
+    def release_ports(self, contract: Contract) -> None:
+        for port in (*contract.ssh_ports, *contract.http_ports):
+            self.ports.release(port, contract.address)
+
     def destroy_later(self, contract: Contract, seconds: float) -> None:
-        """A destroy that the host takes its time over; it is billed until it is done."""
-        contract.dies_at = self.clock.now() + seconds
-        self.ledger.save(contract)
+        """A destroy that the host takes its time over; it is billed until it is done. Asking again is no delay."""
+        if contract.dies_at is None:
+            contract.dies_at = self.clock.now() + seconds
+            self.ledger.save(contract)
 
     def reboot(self, contract: Contract, kind: str = "rebooting") -> None:
         """The container goes down and comes back; the GPU stays ours and billed."""
@@ -241,6 +261,25 @@ class Engine:
         for span in open_spans:
             span.end = max(now, span.start)
             contract.spans.append(Span("gpu", span.end, bid))
+        self.ledger.save(contract)
+
+    def move(self, contract: Contract, *, port: int = 0, address: str = "", new_key: bool = False) -> None:
+        """It is reached by other outside ports from now on. ``address``: and there; a machine that had one of its own
+        keeps its port. ``port``: this one, which somebody else may have. ``new_key``: with another host key."""
+        for old in contract.ssh_ports:
+            self.ports.release(old, contract.address)
+        keeps_port = bool(contract.address) and not contract.details.get("moved")
+        if address:
+            contract.address = address
+            contract.details["moved"] = not keeps_port
+        if not keeps_port:
+            above = contract.answering_proxy - contract.proxy_port
+            if "22/tcp" in contract.ports:
+                contract.ports["22/tcp"] = port or self.ports.reserve(contract.address)
+            if contract.proxy_port:
+                contract.proxy_port = (port or self.ports.reserve(contract.address)) - above
+        if new_key:
+            contract.host_key = self.new_host_key()
         self.ledger.save(contract)
 
     def relabel(self, contract: Contract, label: str | None) -> None:

@@ -38,6 +38,7 @@ The machine that a create makes is a bad one (with ``instance_id``: an existing 
   listing_lag [create]        not in listings for ``seconds`` (default 5) of sandbox time
   no_ssh [create]             runs, but its SSH port refuses; with ``mode: "hang"`` it connects and stays silent
   ssh_delay [create]          SSH answers ``seconds`` (default 5) of sandbox time after running
+  open_door [create]          its SSH server lets in whoever has any key
   no_driver [create]          nvidia-smi is not there (``mode`` "none", default), fails ("half"), or fails until
                               ``sudo reboot`` ("reboot")
   wrong_gpu [create]          nvidia-smi shows other GPUs: ``count``, ``memory_mb``, ``name`` (default: half the memory)
@@ -79,6 +80,7 @@ KINDS: Mapping[str, str] = {
     "listing_lag": "create",
     "no_ssh": "create",
     "ssh_delay": "create",
+    "open_door": "create",
     "no_driver": "create",
     "wrong_gpu": "create",
     "refuse_destroy": "destroy",
@@ -91,7 +93,17 @@ BEFORE = frozenset(
 AFTER = frozenset({"lost_answer", "error_after", "truncated_json", "malformed"})
 #: Stick to a machine.
 QUIRKS = frozenset(
-    {"boot_never", "boot_error", "boot_exited", "listing_lag", "no_ssh", "ssh_delay", "no_driver", "wrong_gpu"}
+    {
+        "boot_never",
+        "boot_error",
+        "boot_exited",
+        "listing_lag",
+        "no_ssh",
+        "ssh_delay",
+        "open_door",
+        "no_driver",
+        "wrong_gpu",
+    }
 )
 
 _SELECTORS = ("label", "instance_id", "api_key", "path")

@@ -59,6 +59,8 @@ class Contract:
     template: dict[str, Any] = field(default_factory=dict)
     #: Dollars per hour offered; None is an on-demand contract.
     bid: float | None = None
+    #: What somebody else pays for its GPUs since our bid lost, dollars per hour; 0: nobody.
+    rival_bid: float = 0.0
     intended: str = "running"
     current: str = "running"
     holds_gpus: bool = True

@@ -17,7 +17,7 @@ class Held:
 
 
 class Limits:
-    """Remembers the last call that passed. Runs on wall time: a client's patience is not sandbox time."""
+    """Remembers the last call that passed. ``wall``: mostly wall time, as a client's patience is not sandbox time."""
 
     def __init__(self, wall: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall

@@ -23,6 +23,11 @@ class Ask:
     machine: Machine
     num_gpus: int
 
+    @property
+    def least_bid(self) -> float:
+        """Dollars per hour for all its GPUs, as rows show it."""
+        return round(self.machine.bid_price * self.num_gpus, 4)
+
     def describe(self, epoch: float) -> dict[str, Any]:
         """The slice in the sandbox's own words; a contract keeps this, each face renders its rows from it."""
         machine = asdict(self.machine)
@@ -78,7 +83,9 @@ class Market:
         self.epoch = float(self._ledger.get_meta(_EPOCH) or now)
 
     def free_gpus(self, machine_id: int) -> int:
-        taken = sum(c.num_gpus for c in self._ledger.live.values() if c.machine_id == machine_id and c.holds_gpus)
+        """Neither ours nor of somebody who bids more than one of us does."""
+        ours = (c for c in self._ledger.live.values() if c.machine_id == machine_id)
+        taken = sum(c.num_gpus for c in ours if c.holds_gpus or c.rival_bid)
         machine = self.machines.get(machine_id)
         return machine.gpus - taken if machine else 0
 

@@ -52,6 +52,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "list_shape": ("flat", "nested", "list"),
     "status_case": ("lower", "title", "upper"),
     "stop_state": ("stopped", "stoppeddisassociated"),
+    "limits_clock": ("wall", "sandbox"),
 }
 
 
@@ -68,6 +69,8 @@ class Settings:
     bad_key_status: int = 404
     #: Send ``Retry-After`` and its companions with a 429; the vendor says that it does not.
     retry_after: bool = False
+    #: What the limits are measured by: the wall's time, or the sandbox's, for tests that move that.
+    limits_clock: str = "wall"
     #: Sandbox seconds between two background changes of the market; 0 is a quiet market.
     churn_seconds: float = 0.0
     #: HTTP status of a create whose bid is too low (the contract exists all the same).

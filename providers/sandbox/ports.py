@@ -19,12 +19,12 @@ class PortPool:
         self.host = host
         self._held: dict[tuple[str, int], socket.socket] = {}
 
-    def reserve(self) -> int:
+    def reserve(self, address: str = "") -> int:
         """Hold some free port."""
         start = random.randint(FIRST, LAST)  # noqa: S311 - two sandboxes should not begin at the same port
         for offset in range(LAST - FIRST):
             port = FIRST + (start - FIRST + offset) % (LAST - FIRST)
-            if self.is_free(port) and self.hold(port):
+            if self.is_free(port, address) and self.hold(port, address):
                 return port
         raise OSError("no free port for an SSH server")
 

@@ -70,6 +70,9 @@ class _Door(asyncssh.SSHServer):
         return False
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        contract = self._farm.engine.ledger.live.get(self._contract_id)
+        if contract is not None and "open_door" in contract.quirks:
+            return True
         offered = key_body(key.export_public_key().decode())
         return any(key_body(text) == offered for text in self._farm.engine.authorized_keys(self._contract_id, username))
 
@@ -115,6 +118,10 @@ class Farm:
                 contract = live.get(contract_id)
                 if contract:
                     await self._open(contract)
+
+    def close_one(self, contract_id: int) -> None:
+        """Nobody is connected to it any more; the next ``sync`` opens it where it then should answer."""
+        self._close(contract_id)
 
     def close(self) -> None:
         for contract_id in list(self._servers):

@@ -125,7 +125,7 @@ class TensorDock:
         this is no way to keep a disk, and no :class:`providers.base.KeepsDisks`."""
         return self._wire.send("power_off", read_power, self._id("power_off", instance_id))
 
-    def attach_ssh_key(self, instance_id: str, public_key: str) -> None:
+    def attach_ssh_key(self, instance_id: str, public_key: str, *more: str) -> None:
         raise self._error(NotSupported, "attach_ssh_key", "keys can be installed at create only")
 
     def list_templates(self) -> Sequence[TemplateData]:

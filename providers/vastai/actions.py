@@ -14,6 +14,8 @@ from providers.vastai.keys import read_instance_keys
 from providers.vastai.records import SSHKey, StateChange
 from providers.vastai.reply import Reply
 
+#: How long a further key may wait for its slot.
+KEY_WAIT = 5.0
 _ALREADY = re.compile(r"already|duplicate", re.IGNORECASE)
 _QUEUED = re.compile(r"queued|currently unavailable", re.IGNORECASE)
 
@@ -41,6 +43,12 @@ class Actions(Caller):
         """Stop a machine: its disk and the disk's price stay, its GPU is given away (section 4.6)."""
         return self.set_state(instance_id, running=False).note
 
+    def start(self, instance_id: str) -> str:
+        """Start a stopped machine, or have it wait for its GPU (section 4.6): an outbid one is wanted ``stopped``, and
+        comes back by itself only when it is wanted ``running`` again."""
+        change = self.set_state(instance_id, running=True)
+        return change.note or ("queued" if change.queued else "accepted")
+
     def set_bid(self, instance_id: str, price_per_hour: Decimal) -> str:
         """Raise or lower the bid of an interruptible machine, in dollars per hour (sections 4.6 and 4.8)."""
         if not price_per_hour.is_finite() or price_per_hour <= 0:
@@ -48,11 +56,11 @@ class Actions(Caller):
         body = {"client_id": "me", "price": price_per_hour}
         return self._transport.send("set_bid", read_note, self._id("set_bid", instance_id), json=body)
 
-    def attach_ssh_key(self, instance_id: str, public_key: str) -> None:
-        """Make a machine accept one more key, some seconds from now (section 4.7). Twice is success. Keys that only a
-        start script wrote vanish after hours, so every key goes this way."""
-        key = public_key.strip()
-        if not key or "\n" in key:
+    def attach_ssh_key(self, instance_id: str, public_key: str, *more: str) -> None:
+        """Make a machine accept one more key, some seconds from now, or several, in a call each (section 4.7). Twice is
+        success. Keys that only a start script wrote vanish after hours, so every key goes this way."""
+        keys = [key.strip() for key in (public_key, *more)]
+        if not all(keys) or any("\n" in key for key in keys):
             raise self._error(InvalidRequest, "attach_ssh_key", "one public key on one line is needed")
 
         def read(reply: Reply) -> None:
@@ -62,7 +70,10 @@ class Actions(Caller):
             if refusal is None:
                 reply.object()
 
-        self._transport.send("attach_ssh_key", read, self._id("attach_ssh_key", instance_id), json={"ssh_key": key})
+        machine = self._id("attach_ssh_key", instance_id)
+        for number, key in enumerate(keys):
+            wait = KEY_WAIT if number else 0.0
+            self._transport.send("attach_ssh_key", read, machine, json={"ssh_key": key}, wait=wait)
 
     def detach_ssh_key(self, instance_id: str, key_id: str) -> None:
         """Take a key off a machine (section 4.7); ``NotFound`` when either is not there."""

@@ -83,6 +83,7 @@ def read_instance(row: object, safe_text: Callable[[object], str]) -> Instance |
         running_for=_uptime(row),
         ends_at=fields.moment(row.get("end_date")),
         machine_id=fields.identifier(row.get("machine_id")),
+        min_bid_per_hour=(fields.money(row.get("min_bid")) or None) if row.get("is_bid") is True else None,
     )
 
 

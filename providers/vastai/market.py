@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from providers.base import OfferData, OfferListing
 from providers.errors import MalformedAnswer, NotSupported
 from providers.vastai.caller import PAGE_WAIT, WHOLE, Caller, Part
 from providers.vastai.offers import read_offer
-from providers.vastai.search import Filters, OfferSearch, OfferWalk, incomplete_offers, read_rows
+from providers.vastai.search import Filters, OfferSearch, OfferWalk, incomplete_offers, offer_id, read_rows
 from providers.vastai.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,19 @@ class Market(Caller):
         if read and not offers:
             raise self._error(MalformedAnswer, "list_offers", f"none of {len(read)} rows can be understood")
         return OfferListing(offers, listed_at)
+
+    def biddable_offers(self) -> frozenset[str]:
+        """Ids of all offers on which bids are taken: those that the same search finds as ``bid`` (section 4.8). A least
+        bid alone is no sign of it, as on-demand rows tell one too (section 2.4). ``max_price_per_hour`` is about
+        on-demand prices, and so is left out here."""
+        search = replace(self._search, kind="bid", max_price_per_hour=None)
+
+        def fetch(body: dict[str, Any], first: bool) -> list[Any]:
+            # The first call too: it comes right after a listing's last one.
+            return self._transport.send("list_offers", read_rows, json=body, wait=PAGE_WAIT)
+
+        rows = OfferWalk(search, fetch, lambda why: incomplete_offers(self.name, why)).rows()
+        return frozenset(offer_id(row) for row in rows if search.admits(row) and row.get("is_bid") is True)
 
     def offer_page(
         self, kind: str = "on-demand", filters: Filters | None = None, sort_by: str = "dph_total",

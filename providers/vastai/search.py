@@ -48,6 +48,8 @@ class OfferSearch:
     filters: Filters | None = None
     allocated_storage_gb: int = 8
     max_pages: int = 200
+    #: ``on-demand``, or ``bid``: what takes bids, at the price of the least one.
+    kind: str = "on-demand"
 
     def body(self, filters: Filters) -> dict[str, Any]:
         """The search as sent: our filters, then ``filters``; several operators on one field are merged."""
@@ -59,7 +61,7 @@ class OfferSearch:
         if self.max_price_per_hour is not None:
             body["dph_total"] = {"lte": self.max_price_per_hour, **body.get("dph_total", {})}
         body |= {
-            "type": "on-demand",
+            "type": self.kind,
             "order": [["dph_total", "asc"]],
             "limit": PAGE_ROWS,
             "allocated_storage": self.allocated_storage_gb,
@@ -79,7 +81,7 @@ def read_rows(reply: Reply) -> list[Any]:
     rows = reply.object().get("offers")
     if not isinstance(rows, list):
         raise reply.malformed("no list under 'offers'")
-    if rows and not any(_offer_id(row) for row in rows):
+    if rows and not any(offer_id(row) for row in rows):
         raise reply.malformed(f"none of {len(rows)} rows has an id")
     return rows
 
@@ -154,7 +156,7 @@ class OfferWalk:
         """Remember the rows not seen before; how many they were."""
         before = len(self._rows)
         for row in page:
-            key = _offer_id(row)
+            key = offer_id(row)
             if key:
                 self._rows.setdefault(key, row)
             else:
@@ -166,7 +168,8 @@ def incomplete_offers(provider: str, why: str) -> ProviderError:
     return ListingIncomplete(why, provider=provider, operation="list_offers")
 
 
-def _offer_id(row: object) -> str:
+def offer_id(row: object) -> str:
+    """A row's id; "" where it has none."""
     if not isinstance(row, dict):
         return ""
     return fields.identifier(row.get("id")) or fields.identifier(row.get("ask_contract_id"))

@@ -35,7 +35,7 @@ class World:
         return {
             "session_id": self.theirs, "offer_id": "vastai-3", "prefix": self.prefix, "hash_id": "a8a44c7363cb",
             "provider": "vastai", "key_id": "7001", "template_id": "338630", "machine_id": "28441",
-            "webhook_id": self.webhook, "delivery_id": "b1c6a2de-52f0-4c0f-9c11-6a0d6a1f7f5e",
+            "consumer": "them", "webhook_id": self.webhook, "delivery_id": "b1c6a2de-52f0-4c0f-9c11-6a0d6a1f7f5e",
         }  # fmt: skip
 
 

@@ -14,12 +14,14 @@ from tests.attacks.surface import ALL, Attacker, Operation, assert_refused, book
 #: Everybody may see these: they are nobody's.
 SHARED = {"list_offers", "get_offer", "list_compatible_templates", "list_templates", "get_template", "offer_health"}
 #: Whoever is not staff is told no more than that, whatever the id.
-STAFF_ONLY = {"set_hard_maximum"}
+STAFF_ONLY = {"set_hard_maximum", "set_budget", "delete_budget"}
 FOR_STAFF = [
     operation for operation in ALL if {"keys", "providers"} & set(operation.tags) or operation.name in STAFF_ONLY
 ]
 ON_SESSIONS = [operation for operation in ALL if "{session_id}" in operation.path and operation not in FOR_STAFF]
 ON_WEBHOOKS = [operation for operation in ALL if "{webhook_id}" in operation.path]
+#: Named after a consumer in the path.
+ON_CONSUMERS = [operation for operation in ALL if "{consumer}" in operation.path and operation not in FOR_STAFF]
 FOR_CONSUMERS = [
     operation for operation in ALL if "consumer_id" in {*operation.query, *operation.fields}
     and "keys" not in operation.tags
@@ -33,7 +35,7 @@ def names(found: list[Operation]) -> set[str]:
 def test_every_operation_is_attacked_below_or_nobodys() -> None:
     """A new operation must say which it is."""
     assert {operation.name for operation in ALL} == (
-        names(ON_SESSIONS) | names(ON_WEBHOOKS) | names(FOR_CONSUMERS) | names(FOR_STAFF) | SHARED
+        names(ON_SESSIONS) | names(ON_WEBHOOKS) | names(ON_CONSUMERS) | names(FOR_CONSUMERS) | names(FOR_STAFF) | SHARED
     )
 
 
@@ -55,6 +57,17 @@ def test_anothers_webhook_is_as_unknown_as_none(world: World, operation: Operati
         path = operation.at(**{**world.ids, "webhook_id": webhook_id})
         answer = world.me(operation.method, path, operation.body() if operation.fields else None)
         assert_refused(answer, 404, error=f"webhook {webhook_id} not found")
+    assert books() == before
+
+
+@pytest.mark.parametrize("operation", ON_CONSUMERS, ids=lambda each: each.name)
+def test_anothers_page_is_as_unknown_as_none(world: World, operation: Operation) -> None:
+    before = books()
+    for consumer in ("them", "nobody", "ME"):
+        path = operation.at(**{**world.ids, "consumer": consumer})
+        answer = world.me(operation.method, path, operation.body() if operation.fields else None)
+        what = {True: "budget of", False: "consumer"}["budgets" in operation.tags]
+        assert_refused(answer, 404, error=f"{what} {consumer} not found")
     assert books() == before
 
 

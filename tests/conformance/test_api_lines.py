@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 API = "/api/v1"
 IDS = {
     "session_id": "sess-none", "offer_id": "vastai-1", "hash_id": "none", "prefix": "gpb_none", "provider": "nobody",
-    "key_id": "1", "template_id": "1", "machine_id": "1", "webhook_id": "wh-none",
+    "key_id": "1", "template_id": "1", "machine_id": "1", "webhook_id": "wh-none", "consumer": "nobody",
     "delivery_id": "b1c6a2de-52f0-4c0f-9c11-6a0d6a1f7f5e",
 }  # fmt: skip
 
@@ -93,7 +93,7 @@ def test_more_keys_follow_where_they_help(listed: None, api: Api) -> None:
 @pytest.mark.parametrize("value", ["xml", "api", "json", ""])
 def test_format_is_an_unknown_parameter_too(listed: None, value: str) -> None:
     """REST framework's own parameter, which answered 404."""
-    for path in ("/inventory", "/templates", "/sessions", "/costs", "/inventory/vastai-1"):
+    for path in ("/inventory", "/templates", "/sessions", "/inventory/vastai-1"):
         answer = client().get(f"{API}{path}", {"format": value})
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
 

@@ -225,7 +225,7 @@ def test_a_running_sessions_cost_counts_up_to_now_in_plain_numbers(
     market: SandboxProcess, api: Api, driver: Driver, time: MovableClock
 ) -> None:
     session_id = api.create()["session"]["id"]
-    session = driver.until_status(session_id, "running")
+    session = driver.until_metered(session_id)
     time.advance(minutes=30)
     cost = api.get("/costs", session_id=session_id)
     assert float(session.price_per_hour) * 0.5 <= cost["total_cost"] <= float(session.price_per_hour) * 0.6 + 0.05

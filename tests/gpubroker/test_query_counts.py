@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from billing import services as billing
 from billing import webhooks
 from billing.models import Consumer
+from billing.remembered import memory
 from gpubroker.common import clock
 from offers import failures, snapshot
 from sessions_app.models import ActivitySample, Event, Session
@@ -59,7 +60,7 @@ LISTS = {
     "/offer-health": 3,
     "/webhooks": 2,
     "/webhooks?consumer_id=consumer-1": 2,
-    "/providers": 4,
+    "/providers": 5,
     "/keys": 2,
     "/keys?consumer_id=consumer-1": 2,
     "/consumers": 2,
@@ -67,9 +68,12 @@ LISTS = {
     "/inventory": 0,
     "/inventory?limit=20&min_vram=1": 0,
     "/inventory/vastai-1/compatible-templates": 3,
-    "/costs": 1,
-    "/costs?consumer_id=consumer-1": 1,
-    "/costs/summary": 1,
+    "/costs": 3,
+    "/costs?consumer_id=consumer-1": 3,
+    "/costs?group_by=session": 1,
+    "/costs/summary": 3,
+    "/reports/idle-waste": 3,
+    "/statements/consumer-1": 2,
 }
 
 
@@ -81,6 +85,7 @@ def boss() -> Caller:
 def asked(boss: Caller, path: str) -> tuple[int, Any]:
     """How many queries, and the answer; after the key and the inventory are in memory."""
     snapshot.forget()
+    memory.forget()
     boss("GET", "/inventory?limit=1")
     boss("GET", "/inventory/vastai-1/compatible-templates")
     with CaptureQueriesContext(connection) as captured:

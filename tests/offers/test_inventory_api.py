@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -182,7 +183,7 @@ def test_search_agrees_with_the_plain_reading_of_the_contract(query: InventoryQu
         ]
         if all(checks):
             expected.append(offer.provider_id)
-    answer = selectors.search(query)
+    answer = json.loads(selectors.search(query))
     end = None if query.limit is None else query.offset + query.limit
     assert ids(answer) == expected[query.offset : end]
     assert answer["total"] == len(expected)

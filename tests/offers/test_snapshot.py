@@ -107,7 +107,7 @@ def test_vendors_rows_are_loaded_once_and_shared() -> None:
 
 
 def test_rendered_answers_are_bounded_by_number_and_weight() -> None:
-    kept = Rendered(max_entries=3, max_bytes=40)
+    kept: Rendered[bytes] = Rendered(max_entries=3, max_bytes=40)
     for number in range(5):
         assert kept.get(number, lambda number=number: b"x" * number) == b"x" * number  # type: ignore[misc]
     assert (len(kept), kept.size) == (3, 2 + 3 + 4)
@@ -122,7 +122,7 @@ def test_rendered_answers_are_bounded_by_number_and_weight() -> None:
 
 
 def test_rendered_answers_hold_under_threads() -> None:
-    kept = Rendered(max_entries=5, max_bytes=1000)
+    kept: Rendered[bytes] = Rendered(max_entries=5, max_bytes=1000)
 
     def ask(start: int) -> None:
         for number in range(300):

@@ -71,6 +71,7 @@ def debt(consumer: str = "one", **changes: Any) -> Rental:
         "provider": "vastai",
         "destroy_requested_at": now,
         "gpu_from": now - timedelta(hours=1),
+        "gpu_rate": Decimal("0.5"),
         "next_check_at": now - timedelta(seconds=1),
         **changes,
     }

@@ -30,6 +30,7 @@ from sessions_app.states import Debt, Status
 from tests import crashing, invariants
 from tests.harness import Api, Driver, MovableClock, describe, offers_on_different_machines, refresh_offers
 from tests.sandbox import SandboxProcess
+from tests.sessions_app import crash_bids
 
 LONG = bool(os.environ.get("GPUBROKER_LONG"))
 #: What the driver has to deal with at once; a preserved machine and one that runs wait for their own time.
@@ -289,6 +290,9 @@ OPERATIONS = (
     Operation("verify", World.with_address, drive_session, came_to("running")),
     Operation("extend", World.running, extend, extended_once, lasts=True),
     Operation("rekey", World.running, rekey, both_keys_open, lasts=True),
+    Operation("bid", crash_bids.bidding, crash_bids.bid_more, crash_bids.one_bid_everywhere),
+    Operation("pause", crash_bids.outbid, look_around, crash_bids.is_paused_and_wanted),
+    Operation("resume", crash_bids.back, drive_session, crash_bids.is_resumed),
     Operation("delete", World.with_address, delete, came_to("provisioning", "running", "stopped deleted")),
     Operation("expire", World.with_address_and_no_time, tick, came_to("stopped expired")),
     Operation("settle", World.ended, drive_rental, came_to("stopped deleted")),

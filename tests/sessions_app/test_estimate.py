@@ -30,9 +30,9 @@ def nothing_was_written() -> bool:
 def test_dollars(api: Api, offers: None) -> None:
     assert api.post("/sessions/estimate", body(disk_gb=144)) == {
         "consumer_id": "me", "offer_id": "vastai-1", "provider": "vastai", "gpu_type": "RTX 4090", "gpu_count": 1,
-        "reservation_hours": 3, "disk_gb": 144, "currency": "USD",
+        "reservation_hours": 3, "disk_gb": 144, "pricing": "on_demand", "bid_price": None, "currency": "USD",
         "per_hour": {"gpu": 0.45, "disk": 0.03, "total": 0.48}, "total": {"gpu": 1.35, "disk": 0.09, "total": 1.44},
-        "disk_estimate": None,
+        "disk_estimate": None, "budget": None,
     }  # fmt: skip
     assert nothing_was_written()
 

@@ -39,7 +39,13 @@ SHORT = 5 if os.environ.get("DATABASE_URL") else 12
 EXAMPLES, STEPS = (400, 50) if LONG else (SHORT, 25)
 OWN_KEY = sshkeys.generate("ed25519", "mine").public
 
+BY_BID: list[dict[str, Any]] = [
+    {"pricing": "interruptible"},
+    {"pricing": "interruptible", "bid_price": 9, "auto_retry": True, "max_retries": 2, "retry_scope": "any"},
+    {"pricing": "interruptible", "bid_price": 9, "launch_mode": "entrypoint", "docker_image": "nginx:1"},
+]
 WISHES: list[dict[str, Any]] = [
+    *BY_BID,
     {},
     {"auto_retry": True, "max_retries": 2, "retry_scope": "any"},
     {"auto_retry": True, "max_retries": 1, "retry_scope": "any", "storage_policy": "preserve", "preserve_hours": 1},
@@ -152,6 +158,11 @@ class Machine(RuleBasedStateMachine):
     def extend(self, pick: int, hours: int) -> None:
         self._ask("post", pick, "/extend", {"additional_hours": hours})
 
+    @rule(pick=NUMBER, price=st.sampled_from([0.001, 0.5, 12, 32, 33]), rounds=st.integers(0, 2))
+    def bid(self, pick: int, price: float, rounds: int) -> None:
+        self._ask("post", pick, "/bid", {"bid_price": price})
+        self.world.work(rounds, 15)
+
     @rule(pick=NUMBER)
     def rekey(self, pick: int) -> None:
         self._ask("post", pick, "/rekey", {"ssh_key_type": "ed25519"})
@@ -254,6 +265,19 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=NUMBER, how=st.sampled_from(["offline", "exited", "interrupt", "wipe-keys"]))
     def harm(self, pick: int, how: str) -> None:
         self.world.harm(pick, how)
+
+    @rule(pick=NUMBER, how=st.sampled_from(["outbid", "win"]), rounds=st.integers(0, 4))
+    def rivals(self, pick: int, how: str, rounds: int) -> None:
+        """Outbid, or the bid wins again."""
+        self.world.rivals(pick, how)
+        self.world.work(rounds, 15)
+
+    @rule(pick=NUMBER, wish=st.sampled_from(BY_BID))
+    def outbid_and_back(self, pick: int, wish: dict[str, Any]) -> None:
+        """The whole way, which single steps seldom go."""
+        self.create(pick, wish, 4)
+        for how in ("outbid", "win"):
+            self.rivals(pick, how, 3)
 
     @rule(pick=NUMBER)
     def somebody_takes_an_offer(self, pick: int) -> None:

@@ -141,7 +141,7 @@ def test_ssh_with_image_start_command_and_ports(market: SandboxProcess, api: Api
         "exposed_ports": [8888],
     }
     session_id = api.create(**options)["session"]["id"]
-    session = driver.until_status(session_id, "running")
+    session = driver.until_metered(session_id)
     machine = market.alive()[0]
     assert (machine["image"], machine["onstart"], machine["args"]) == ("pytorch/pytorch:latest", "pip install x", [])
     assert "ssh" in machine["runtype"]

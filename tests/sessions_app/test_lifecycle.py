@@ -376,7 +376,7 @@ def test_rate_limited_create_is_sent_again_later(
 def test_cost_agrees_with_the_marketplace(market: SandboxProcess, api: Api, driver: Driver, time: MovableClock) -> None:
     """I11 over two hours, on both clocks moved together: GPU and disk apart, within 1 %."""
     session_id = api.create(reservation_hours=3, disk_gb=100)["session"]["id"]
-    driver.until_status(session_id, "running")
+    driver.until_metered(session_id)
     time.advance(hours=2)
     market.advance(7200)
     running = api.get("/costs", session_id=session_id)

@@ -356,7 +356,7 @@ def test_machines_that_answered_are_destroyed_before_anybody_looks_at_them(
 ) -> None:
     """No listing has come since they answered: what they cost is known from that, and the destroys wait for no look."""
     ran = clock.now() - timedelta(minutes=10)
-    owed = [many.debt(gpu_from=None, last_seen_at=ran) for _ in range(5)]
+    owed = [many.debt(gpu_from=None, gpu_rate=None, last_seen_at=ran) for _ in range(5)]
     Session.objects.update(running_at=ran)
     looks: list[int] = []
 
@@ -399,8 +399,9 @@ def test_queries_of_a_first_listing_hardly_grow(sandbox: SandboxProcess) -> None
         assert (
             Rental.objects.filter(id__in=[e.id for e in machines], price_actual=price, gpu_rate=price).count() == size
         )
-    # The meter's columns are written machine by machine; nothing else is.
-    assert counts[1] - counts[0] == 80
+    # The meter's columns are written machine by machine; nothing else is, but that SQLite takes only so many
+    # parameters in one insert.
+    assert counts[1] - counts[0] in (80, 81)
 
 
 # -- a provider that takes connections and never says a word ----------------------------------------------

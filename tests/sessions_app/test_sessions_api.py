@@ -143,6 +143,7 @@ def test_the_answer_has_the_seeds_fields(api: Api, one_offer: str) -> None:
         "workload_type": "llm", "launch_mode": "ssh", "storage_policy": "destroy", "idle_threshold_minutes": 0,
         "reservation_hours": 2, "price_per_hour": 0.45, "disk_gb": 100, "end_reason": "", "end_message": "",
         "ended_at": None, "auto_retry": False, "max_retries": 0, "retry_scope": "same_gpu", "max_price": None,
+        "pricing": "on_demand", "bid_price": None, "paused": False, "paused_at": None,
     }  # fmt: skip
 
 
@@ -215,7 +216,7 @@ def test_stale_inventory_is_the_seeds_body(market_with_threads: SandboxProcess, 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("fault", "status", "error_type"),
-    [("insufficient_credit", 503, "no_credit"), ("auth_error", 503, "provider_auth")],
+    [("insufficient_credit", 503, "insufficient_provider_credit"), ("auth_error", 503, "provider_auth")],
 )
 def test_other_refusals_say_why(
     market_with_threads: SandboxProcess, api: Api, fault: str, status: int, error_type: str

@@ -59,6 +59,12 @@ def kinds() -> list[str]:
     return list(Event.objects.filter(id__gt=last.id).order_by("id").values_list("kind", flat=True))
 
 
+def nobody_answers() -> None:
+    """Neither where the session says that its machine is, nor anywhere that the provider tells."""
+    Session.objects.update(ssh_port=1)
+    Rental.objects.update(ssh_endpoints=[])
+
+
 def diagnosed(api: Api) -> Any:
     return api.get(f"/sessions/{Session.objects.get().id}/diagnostics")
 
@@ -221,7 +227,7 @@ def test_silence_is_told_when_it_is_sure_and_when_it_is_over_and_ends_nothing(
     market: SandboxProcess, api: Api, running: dict[str, Any]
 ) -> None:
     port = Session.objects.get().ssh_port
-    Session.objects.update(ssh_port=1)
+    nobody_answers()
     sample = look()
     assert (sample.gpu_utilization, sample.ssh_connections) == (None, None)
     assert sample.note.startswith("127.0.0.1:1 does not accept connections")
@@ -240,7 +246,7 @@ def test_silence_is_told_when_it_is_sure_and_when_it_is_over_and_ends_nothing(
 
 def test_a_hiccup_is_no_event(market: SandboxProcess, running: dict[str, Any]) -> None:
     port = Session.objects.get().ssh_port
-    Session.objects.update(ssh_port=1)
+    nobody_answers()
     look()
     Session.objects.update(ssh_port=port)
     look()

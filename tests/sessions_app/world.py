@@ -204,6 +204,17 @@ class World:
         rental = Rental.objects.filter(label=machine["label"]).first()
         self.rough.add(str(rental.session_id) if rental is not None else "")
 
+    def rivals(self, pick: int, how: str) -> None:
+        """Others bid more for one of our machines, or no longer do. Nobody tells us since when it stood still."""
+        ours = [machine for machine in self.machines() if machine["is_bid"]]
+        if not ours:
+            return
+        machine = ours[pick % len(ours)]
+        with suppress(ValueError):  # it runs, or costs more than they would bid
+            self.market.admin("POST", f"instances/{machine['id']}/{how}", {"price": 40} if how == "outbid" else {})
+        rental = Rental.objects.filter(label=machine["label"]).first()
+        self.rough.add(str(rental.session_id) if rental is not None else "")
+
     def stranger(self, whose: str) -> None:
         """Another's machine appears on the account, or one with our label that is in no book."""
         other = ids.new_session_id()

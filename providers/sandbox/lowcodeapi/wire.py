@@ -24,6 +24,7 @@ from providers.sandbox.vast.gateway import Call, body_of, through
 #: Below it lie the paths of the seed, as they lie below https://api.lowcodeapi.com/vastai.
 PREFIX = "/lowcodeapi/vastai"
 ROUTES: tuple[GatewayRoute, ...] = (*instances.ROUTES, *market.ROUTES, *own.ROUTES)
+NAME = "lowcodeapi"
 TOKEN = "at_"  # noqa: S105 - how every token begins
 UNLINKED = "at_unlinked"
 #: What the gateway's HTTP library asks the vendor for, whatever was asked of the gateway.
@@ -57,7 +58,7 @@ def _endpoint(
             account = _account(engine, request)
         except Refused as refused:
             return _refusal(request, refused)
-        call = Call(request, engine, farm, route.operation, {}, account, envelope=envelope, accept=_ACCEPT)
+        call = Call(request, engine, farm, route.operation, {}, account, envelope=envelope, accept=_ACCEPT, face=NAME)
         try:
             call.body = await body_of(request)
             call.query = {name: text for name, text in request.query.items() if name != "api_token"}

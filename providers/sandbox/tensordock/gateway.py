@@ -115,6 +115,7 @@ def _endpoint(world: World, route: Route) -> Callable[[web.Request], Awaitable[w
             caller = _authenticate(world, request, route)
             standing = world.quota.spend(caller.api_key if caller else str(request.remote), world.engine.settings.pace)
             if standing and standing.held:
+                world.engine.too_many[f"tensordock {route.operation}"] += 1
                 return too_many(standing.reset, standing)
             call = Call(request, world, route.operation, await _body_of(request), caller)
         except Refused as error:
@@ -146,6 +147,7 @@ async def _body_of(request: web.Request) -> Any:
 async def through(call: Call, handler: Handler, standing: Standing | None = None) -> web.StreamResponse:
     """Carry out a call, with the faults that are armed for it."""
     engine, facts, operation = call.engine, _facts(call), call.operation
+    engine.calls[f"tensordock {operation}"] += 1
     slow = engine.faults.take({"slow"}, operation, **facts)
     if slow and not slow.params.get("after"):
         await asyncio.sleep(float(slow.params.get("seconds", 5.0)))

@@ -52,7 +52,8 @@ def detail(engine: Engine, contract: Contract) -> dict[str, Any]:
         {"internal_port": int(inside.partition("/")[0]), "external_port": outside}
         for inside, outside in contract.ports.items()
     ]
-    hidden = contract.address or engine.settings.ports_ignored or not running
+    dedicated = contract.address and not contract.details.get("moved")
+    hidden = dedicated or engine.settings.ports_ignored or not running
     v0 = contract.details["v0Name"]
     return {
         "type": "virtualmachine",

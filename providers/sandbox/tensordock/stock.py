@@ -17,7 +17,8 @@ from providers.sandbox.tensordock.places import PLACES, Place, Row
 
 #: Hostnodes are machines of the ledger from this number on, far above those of other faces.
 FIRST_NODE = 900_001
-PORTS_PER_NODE = 8
+#: A port that was let go a minute ago counts as taken still, so there are more than a test file uses up meanwhile.
+PORTS_PER_NODE = 48
 #: A virtual machine may have so many times its GPUs' even share of the host's memory and processors.
 SHARE_LIMIT = 2
 #: Machines with an address of their own are here; 127.0.0.0/8 is all loopback on Linux.

@@ -50,7 +50,7 @@ class TensorDockSide:
 
 
 def add_routes(app: web.Application, engine: Engine, farm: Farm) -> TensorDockSide:
-    world = World(engine, farm, Stock(engine), Quota(CALLS_PER_MINUTE, 60.0))
+    world = World(engine, farm, Stock(engine), Quota(CALLS_PER_MINUTE, 60.0, engine.limits_now))
     for module in (inventory, create, instances, keys):
         mount(app, world, module.ROUTES)
     legacy.mount(app, world)

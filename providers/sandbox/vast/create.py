@@ -41,7 +41,7 @@ def _create(call: Call, ask_id: int) -> web.Response | dict[str, Any]:
     engine = call.engine
     if engine.credit(call.account) <= 0:
         raise VastError(400, "insufficient_credit", "Your account lacks credit; see the billing page.")
-    if order.bid is not None and order.bid < ask.machine.bid_price * ask.num_gpus:
+    if order.bid is not None and order.bid < ask.least_bid:
         return _low_bid(call, ask, order)
     quirks = engine.faults.take_quirks("create", label=order.label, api_key=call.account.api_key)
     contract = engine.rent(call.account, ask, order, quirks)
@@ -73,8 +73,7 @@ def _low_bid(call: Call, ask: Ask, order: Order) -> web.Response:
         raise offer_gone(ask.id, "410")
     order.start = False
     contract = call.engine.rent(call.account, ask, order)
-    least = ask.machine.bid_price * ask.num_gpus
-    message = f"Your bid of {order.bid} is below the winning price of {least:.4f}; the instance stays stopped."
+    message = f"Your bid of {order.bid} is below the winning price of {ask.least_bid:.4f}; the instance stays stopped."
     body = {"success": False, "error": "bid_too_low", "msg": message, "new_contract": contract.id}
     return json_reply(body, status=call.engine.settings.low_bid_status)
 

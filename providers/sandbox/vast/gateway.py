@@ -53,6 +53,8 @@ class Call:
     accept: str = ""
     #: What the vendor makes of an answer before the network gets it.
     envelope: Envelope = field(default=lambda answer: answer)
+    #: By which way it came.
+    face: str = "vastai"
 
     @property
     def account(self) -> Account:
@@ -172,7 +174,9 @@ async def through(call: Call, route: Route) -> web.StreamResponse:
     interval = INTERVALS.get(route.operation, 0.0)
     held = engine.limits.check(route.operation, identity, interval, engine.settings.pace)
     if held:
+        engine.too_many[f"{call.face} {route.operation}"] += 1
         return call.envelope(too_many(call, held))
+    engine.calls[f"{call.face} {route.operation}"] += 1
     slow = engine.faults.take({"slow"}, route.operation, **facts)
     if slow and not slow.params.get("after"):
         await asyncio.sleep(float(slow.params.get("seconds", 5.0)))

@@ -193,7 +193,7 @@ def instance_row(engine: Engine, contract: Contract) -> dict[str, Any]:
         "host_run_time": DAY * 30,
         "dph_base": contract.gpu_rate,
         "dph_total": total,
-        "min_bid": round(offer["bid_price"] * contract.num_gpus, 4),
+        "min_bid": round(engine.winning_bid(contract), 4),
         "is_bid": contract.bid is not None,
         "storage_total_cost": contract.disk_rate,
         "search": _parts(contract, contract.gpu_rate),
@@ -245,12 +245,13 @@ def _ssh_columns(engine: Engine, contract: Contract, alive: bool) -> dict[str, A
         binding = {"HostPort": str(outside)}
         ports[inside] = [{"HostIp": "0.0.0.0", **binding}, {"HostIp": "::", **binding}]  # noqa: S104 - Docker's words
     used = sorted(contract.ports.values())
+    address = contract.address or engine.options.address
     return {
-        "ssh_host": engine.options.address,
+        "ssh_host": address,
         "ssh_idx": str(contract.id % 9 + 1),
         "ssh_port": contract.proxy_port,
         "machine_dir_ssh_port": contract.ports.get("22/tcp"),
-        "public_ipaddr": f"{engine.options.address}\n" if alive else None,
+        "public_ipaddr": f"{address}\n" if alive else None,
         "local_ipaddrs": "10.2.0.1 172.17.0.1 \n" if alive else None,
         "ports": ports if alive else None,
         "direct_port_count": len(used),

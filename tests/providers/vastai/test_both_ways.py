@@ -54,6 +54,29 @@ def rent(vast: AnyVastAI, bid: str | None = None, **more: Any) -> str:
 # Offers
 
 
+def test_offers_that_take_bids(vast: AnyVastAI) -> None:
+    """All of them, past the 64 rows of one search, by the rows of a search for bids."""
+    listed = {offer.provider_id for offer in vast.list_offers().offers}
+    assert len(listed) > 64
+    assert vast.biddable_offers() == listed
+
+
+def test_a_paused_machine_is_asked_back(vast: AnyVastAI, market: SandboxProcess) -> None:
+    machine = rent(vast, bid="20")
+    ProviderContract.wait_for(vast, machine, Phase.RUNNING)
+    market.admin("POST", f"instances/{machine}/outbid", {"price": 25})
+    stopped = vast.get_instance(machine)
+    assert stopped is not None
+    assert (stopped.phase, stopped.status_message, stopped.min_bid_per_hour) == (Phase.STOPPED, "", Decimal(25))
+    assert "queued" in vast.start(machine)
+    queued = vast.get_instance(machine)
+    assert queued is not None
+    assert (queued.phase, queued.status_message) == (Phase.STOPPED, "start queued until a GPU is free")
+    vast.set_bid(machine, Decimal("25.5"))
+    back = ProviderContract.wait_for(vast, machine, Phase.RUNNING)
+    assert (back.gpu_price_per_hour, vast.start(machine)) == (Decimal("25.5"), "accepted")
+
+
 def test_offers_are_searched_ordered_and_cut(vast: AnyVastAI) -> None:
     dearest = vast.offer_page(filters={"num_gpus": {"eq": 2}}, sort_by="dph_base", direction="desc", part=Part(limit=3))
     prices = [offer.price_per_hour for offer in dearest]

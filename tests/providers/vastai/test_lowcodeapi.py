@@ -178,6 +178,15 @@ def test_a_key_is_attached_with_an_update(gateway: Gateway) -> None:
     assert gateway.params == [{"instance_id": "5", "api_token": TOKEN}]
 
 
+def test_a_second_key_waits_for_its_slot(gateway: Gateway) -> None:
+    """Attached one after the other, the second would find the first one's slot taken, every time."""
+    for _ in range(2):
+        gateway.result("PUT", "/instances/instance_id", {"success": True})
+    gateway.client.attach_ssh_key("5", KEY, f"{KEY}B")
+    assert [body["ssh_key"] for _, _, body in gateway.sent] == [KEY, f"{KEY}B"]
+    assert gateway.gate.taken == [("vastai:put_instance", 1.0, 0.0), ("vastai:put_instance", 1.0, 5.0)]
+
+
 @pytest.mark.parametrize(("running", "word"), [(True, "start"), (False, "stop")])
 def test_start_and_stop_are_paths(gateway: Gateway, running: bool, word: str) -> None:
     gateway.result("POST", f"/instances/instance_id/{word}", {"success": True})
