@@ -278,6 +278,9 @@ class KeepsDisks(Protocol):
         """Ask for the stop; returns the vendor's answer in a few words. Twice is success."""
 
 
+#: Seconds for which the look for a lost create waits for its slot: beside listings that keep time with it, it would be
+#: held for ever.
+LOOK_WAIT = 2.0
 #: Most machines that one call of :class:`DestroysMany` may name, at any provider.
 MOST_TOGETHER = 64
 

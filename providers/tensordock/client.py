@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 
 from providers.base import (
+    LOOK_WAIT,
     Balance,
     Capabilities,
     Created,
@@ -95,7 +96,7 @@ class TensorDock:
 
     def find_by_label(self, label: str) -> tuple[Instance, ...]:
         """Instances with exactly this name, from a complete listing; id, name and status only."""
-        rows = self._wire.send("find_by_label", listed_rows)
+        rows = self._wire.send("find_by_label", listed_rows, wait=LOOK_WAIT)
         return tuple(read_instance(row) for row in rows if row["name"] == label)
 
     def get_instance(self, instance_id: str) -> Instance | None:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from providers import fields
-from providers.base import Instance, InstanceListing
+from providers.base import LOOK_WAIT, Instance, InstanceListing
 from providers.errors import ListingIncomplete
 from providers.vastai.caller import PAGE_WAIT, WHOLE, Caller, Part, rows_under
 from providers.vastai.instances import read_instance
@@ -45,7 +45,7 @@ class Listings(Caller):
 
     def _instances(self, operation: str, label: str | None) -> tuple[Instance, ...]:
         try:
-            rows = self._all_pages(operation, label, 0.0)
+            rows = self._all_pages(operation, label, 0.0 if label is None else LOOK_WAIT)
         except ListingIncomplete as unlucky:
             # Machines come and go between two pages; once is no reason to fail.
             logger.info("%s: listed once more: %s", self.name, unlucky)

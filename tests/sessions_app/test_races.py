@@ -416,7 +416,7 @@ def test_a_vendor_whose_clock_is_wrong_does_not_make_the_machine_free(
 ) -> None:
     market.advance(86_400)
     session_id = api.create()["session"]["id"]
-    driver.until_status(session_id, "running")
+    driver.until_metered(session_id)
     time.advance(hours=1)
     costs = api.get("/costs", session_id=session_id)
     assert costs["hours_used"] == pytest.approx(1, rel=0.01)

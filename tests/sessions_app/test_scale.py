@@ -356,7 +356,7 @@ def test_machines_that_answered_are_destroyed_before_anybody_looks_at_them(
 ) -> None:
     """No listing has come since they answered: what they cost is known from that, and the destroys wait for no look."""
     ran = clock.now() - timedelta(minutes=10)
-    owed = [many.debt(gpu_from=None, gpu_rate=None, last_seen_at=ran) for _ in range(5)]
+    owed = [many.debt(gpu_from=None, gpu_rate=None, last_seen_at=ran) for _ in range(9)]
     Session.objects.update(running_at=ran)
     looks: list[int] = []
 
