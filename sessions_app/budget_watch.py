@@ -79,7 +79,10 @@ def look(consumer_id: int) -> None:
     adopt(consumer_id)
     cut = False
     for held in _held(consumer_id):
-        cut |= _step(held)
+        try:
+            cut |= _step(held)
+        except Exception:  # told, and tried again in the next round: the consumer's others are not to suffer
+            log.exception("what session %s holds of its budget cannot be looked after", held.session.id)
     cut |= _relieve(consumer_id)
     budget_notices.look(consumer_id, cut=cut)
 

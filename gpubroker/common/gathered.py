@@ -85,8 +85,11 @@ class Gathered:
         pause = threading.Event()
         while True:
             pause.wait(FLUSH_SECONDS)
-            self._try()
-            close_old_connections()
+            try:
+                self._try()
+                close_old_connections()
+            except Exception:  # told; the thread is the only one that this process has for it
+                log.exception("counts stay in memory for now")
 
     def _try(self) -> None:
         try:

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from billing import webhooks
-from billing.budget_models import Budget
+from billing.budget_models import Budget, Reservation
 from gpubroker.common.models import Counter
 from sessions_app import budget_watch, drive, meter, tasks
 from sessions_app.extend import extend
@@ -326,3 +326,18 @@ def test_one_budget_that_cannot_be_looked_after_does_not_keep_the_others(time: S
     assert budget_watch.look_due() == 2
     due: dict[str, datetime] = dict(Budget.objects.values_list("consumer__name", "next_check_at"))
     assert due == {"broken": time.at + budget_watch.LEASE, "me": time.at + budget_watch.EVERY}
+
+
+def test_one_session_that_cannot_be_looked_after_does_not_keep_the_others(
+    time: StoppedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget(monthly_limit=20)
+    broken, dearer = rent(1), rent(2)
+    boot(broken)
+    rental = boot(dearer)
+    before = Reservation.objects.get(session_id=dearer.id).amount
+    Reservation.objects.filter(session_id=broken.id).update(parts={"total": None})
+    meter.run(rental, "gpu", Decimal("1.19"), time.at)
+    look()
+    assert Reservation.objects.get(session_id=dearer.id).amount > before
+    assert f"what session {broken.id} holds of its budget cannot be looked after" in caplog.text
