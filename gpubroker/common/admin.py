@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
 
 from gpubroker.common.models import IdempotencyRecord, ProviderBreaker, ProviderGate
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
     InlineBase = admin.TabularInline[Any, Any]
 else:
-    Base = admin.ModelAdmin
-    InlineBase = admin.TabularInline
+    Base = ModelAdmin
+    InlineBase = TabularInline
 
 
 class ReadOnly:

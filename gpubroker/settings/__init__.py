@@ -167,6 +167,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 REQUEST_BODY_SECONDS = _read.integer("REQUEST_BODY_SECONDS", 20, least=1, most=600)
 
 INSTALLED_APPS = [
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -164,8 +164,7 @@ def test_nobody_looks_at_a_paused_machine_and_nothing_is_idle(
     market: SandboxProcess, api: Api, driver: Driver, time: MovableClock
 ) -> None:
     session_id = run(api, driver, idle_threshold_minutes=10, reservation_hours=8)
-    watch.look(session_id)
-    assert Session.objects.get(id=session_id).idle_since is not None
+    look_until_quiet(driver, session_id)
     others(market, session_id, "outbid")
     driver.sweep_now()
     session = Session.objects.get(id=session_id)
@@ -187,7 +186,7 @@ def test_nobody_looks_at_a_paused_machine_and_nothing_is_idle(
     assert (session.idle_since, session.next_probe_at is not None) == (None, True)
     resumed = clock.now()
     time.advance(minutes=1)
-    watch.look(session_id)
+    look_until_quiet(driver, session_id)
     session.refresh_from_db()
     assert session.idle_since is not None
     assert session.idle_since >= resumed
