@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from gpubroker.common import clock, gathered
+from gpubroker.common import clock, gathered, rows
 from gpubroker.common import providers as configured
 from gpubroker.common.money import quantize
 from offers import bids
@@ -190,7 +190,7 @@ def _upsert(wanted: dict[str, dict[str, Any]], available: dict[str, Offer], at: 
             changed.append(known)
     Offer.objects.bulk_create(added, batch_size=500)
     columns = [*COMPARED, "max_duration_hours", "raw", "fetched_at", "withdrawn_at", "withdrawn_reason"]
-    Offer.objects.bulk_update(changed, columns, batch_size=100)
+    rows.write_each(changed, columns)
     for start in range(0, len(same), 500):
         Offer.objects.filter(id__in=same[start : start + 500]).update(fetched_at=at)
     gone = list(existing)

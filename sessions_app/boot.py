@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 
-from gpubroker.common import clock, counters, crypto
+from gpubroker.common import clock, counters, crypto, rows
 from gpubroker.common import providers as configured
 from gpubroker.common.errors import ApiError
 from providers.base import Phase
@@ -197,7 +197,7 @@ def note_addresses(machines: Sequence[tuple[Session, Rental]]) -> None:
     for session, rental in waiting:
         first = rental.ssh_endpoints[0]
         session.ssh_host, session.ssh_port, session.ssh_user = first["host"], first["port"], first["user"]
-    Session.objects.bulk_update([session for session, _ in waiting], ["ssh_host", "ssh_port", "ssh_user"])
+    rows.write_each([session for session, _ in waiting], ["ssh_host", "ssh_port", "ssh_user"])
     record_all(
         Event(session_id=session.id, rental_id=rental.id, kind="address", reason="the provider gave an SSH address",
               details={"ssh": [f"{item['user']}@{item['host']}:{item['port']}" for item in rental.ssh_endpoints]})

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from gpubroker.common import counters
+from gpubroker.common import counters, rows
 from gpubroker.common.money import quantize
 from providers.base import Instance
 from sessions_app import attempts
@@ -58,7 +58,7 @@ def _write_down(news: Sequence[tuple[Rental, Decimal]]) -> None:
         noted = [(rental, rate) for rental, rate in news if rental.id in live]
         for rental, rate in noted:
             rental.price_actual = rate
-        Rental.objects.bulk_update([rental for rental, _ in noted], ["price_actual"])
+        rows.write_each([rental for rental, _ in noted], ["price_actual"])
         drifted = [(r, rate) for r, rate in noted if r.price_asked is not None and rate > r.price_asked * DRIFT]
         record_all(_drift(rental, rental.price_asked or ZERO, rate) for rental, rate in drifted)
         for provider, count in Counter(rental.provider for rental, _ in drifted).items():

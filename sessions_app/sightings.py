@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DataError, transaction
 
-from gpubroker.common import clock
+from gpubroker.common import clock, rows
 from gpubroker.common import providers as configured
 from providers.base import Instance, Phase
 from sessions_app import boot, meter, moved, price
@@ -88,7 +88,7 @@ def _write_down(seen: Sequence[Seen], listed_at: datetime) -> None:
         for rental, said in told:
             for name, value in said.items():
                 setattr(rental, name, value)
-        Rental.objects.bulk_update([rental for rental, _ in told], _TOLD, batch_size=TOGETHER)
+        rows.write_each([rental for rental, _ in told], _TOLD)
         due = [s.id for rental, _ in told if (s := sessions.get(rental.session_id or "")) and _wakes(s, rental)]
         live = set(Rental.objects.filter(id__in=[r.id for r, _ in told], state=Debt.LIVE).values_list("id", flat=True))
         # A slow look may come back to a session that has another machine by now.
