@@ -30,6 +30,8 @@ if EMBEDDED:  # noqa: F405
     # A file, not memory: threads of one test must see one database, and WAL is what runs in production.
     DATABASES["default"]["TEST"] = {"NAME": os.path.join(_data_dir, "test.sqlite3")}  # noqa: F405
 CELERY_BROKER_URL = "memory://"
+# Each test client has a chain of middleware of its own: it must not read all static files' names each time.
+WHITENOISE_AUTOREFRESH = True
 # Another thread does not see what a test's own transaction wrote.
 INVENTORY_WATCH = METRICS_FLUSH = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

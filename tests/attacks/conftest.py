@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.db import transaction
+from django.test import override_settings
+from pytest_django.plugin import DjangoDbBlocker
 
 from billing import webhooks
+from gpubroker.common import providers as configured
 from tests import keys
 from tests.attacks.surface import Attacker
 from tests.offers.factory import apply, row
@@ -39,9 +44,26 @@ class World:
         }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def world_of_module(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, sandbox_process: SandboxProcess
+) -> Iterator[World]:
+    """Made once and taken back at the end: each test's own changes are undone within this transaction."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        with override_settings(API_AUTH="key", VASTAI_API_KEY="sandbox-key", VASTAI_BASE_URL=sandbox_process.url):
+            configured.configured.cache_clear()
+            made = build()
+        yield made
+        transaction.set_rollback(True)
+
+
 @pytest.fixture
-def world(db: None, sandbox: SandboxProcess, settings: Any) -> World:
+def world(sandbox: SandboxProcess, world_of_module: World, db: None, settings: Any) -> World:
     settings.API_AUTH = "key"
+    return world_of_module
+
+
+def build() -> World:
     apply([row("1"), row("2"), row("3")])
     mine, boss, their_key = keys.make("me"), keys.staff(), keys.make("them")
     made = []
