@@ -1,9 +1,9 @@
 """``python -m benchmarks.month`` (``--help``): a month of sessions with faults, budgets and webhooks, and its bills.
 
 One process does everybody's work, and both clocks jump to whatever is due next, so that a month passes in minutes.
-Consumers have hard budgets that they would like to exceed, a receiver of webhooks fails now and then, the provider's
-balance and charges are read as every day. In the end our books, the statements and the marketplace's own bill must be
-equal within a thousandth, no budget crossed at any moment, and no webhook lost.
+Consumers have budgets that refuse them, run dry under them, or only warn; machines have traffic; a receiver of webhooks
+fails now and then, the provider's balance and charges are read as every day. In the end our books, the statements and
+the marketplace's own bill must be equal within a thousandth, no budget crossed at any moment, and no webhook lost.
 """
 
 from __future__ import annotations
@@ -62,6 +62,15 @@ class Outcome:
     charged: Decimal
     #: Charges are told to a thousandth of a dollar, GPU and disk apart: what may be lost by that.
     rounding: Decimal
+    #: Of ours: what hosts billed by volume.
+    traffic: Decimal = Decimal(0)
+    #: Sessions that were ended because a hard budget was used up; of these, machines that ran and were not warned.
+    ended_by_budget: int = 0
+    unwarned: list[str] = field(default_factory=list)
+    #: Sessions that a soft budget ended: it may only warn.
+    ended_by_soft: list[str] = field(default_factory=list)
+    #: Webhooks that told of a threshold, or of a budget that is used up.
+    budget_warnings: int = 0
     crossings: list[str] = field(default_factory=list)
     #: Machines that cost more than was reserved, because the marketplace did not destroy them in time.
     overruns: int = 0
@@ -79,14 +88,18 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        return self.error <= TOLERANCE and not self.crossings and not self.webhooks_lost and not self.open
+        wrong = self.crossings or self.unwarned or self.ended_by_soft or self.webhooks_lost or self.open
+        return self.error <= TOLERANCE and not wrong
 
     def rows(self) -> list[tuple[str, str]]:
         return [
             ("sessions, machines", f"{self.sessions}, {self.machines}"),
-            ("refused by a budget", str(self.refused_by_budget)),
+            ("refused by a budget (402)", str(self.refused_by_budget)),
+            ("ended by one, unwarned of these", f"{self.ended_by_budget}, {len(self.unwarned)}"),
+            ("warnings of budgets", str(self.budget_warnings)),
+            ("ended by a soft one", str(len(self.ended_by_soft))),
             ("faults that struck", str(self.faults)),
-            ("by our meter", f"${self.ours:.6f}"),
+            ("by our meter", f"${self.ours:.6f}, of which traffic ${self.traffic:.6f}"),
             ("by the statements", f"${self.statements:.6f}"),
             ("by the marketplace", f"${self.theirs:.6f}"),
             ("by its charges", f"${self.charged:.6f}"),
@@ -135,8 +148,8 @@ def _outcome(month: Month, seconds: float, days: float) -> Outcome:
     from benchmarks import month_books as books
 
     return Outcome(
-        seconds=seconds, simulated_days=days, crossings=month.crossings, refused_by_budget=month.life.refused,
-        faults=month.faults_that_struck(), **books.totals(month), **books.webhooks(month),
+        seconds=seconds, simulated_days=days, crossings=month.crossings, faults=month.faults_that_struck(),
+        **books.totals(month), **books.budgets(month), **books.webhooks(month),
     )  # fmt: skip
 
 
@@ -181,7 +194,7 @@ def main(words: list[str]) -> int:
         sys.stdout.write(f"{json.dumps({'benchmark': 'month', **asdict(wish), **asdict(outcome)}, default=str)}\n")
     else:
         for name, text in outcome.rows():
-            sys.stdout.write(f"  {name:<30}  {text}\n")
+            sys.stdout.write(f"  {name:<32}  {text}\n")
     return 0 if outcome.good else 1
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import F
+
+from benchmarks.month_life import SOFT
 from billing import selectors, statements
 from billing.matching import ROUNDING
-from billing.models import BillFinding, ProviderCharge, WebhookDelivery, WebhookMessage
-from billing.webhook_kinds import wanted
+from billing.models import BillFinding, MeterSegment, ProviderCharge, WebhookDelivery, WebhookMessage
+from billing.webhook_kinds import BUDGET_EXHAUSTED, BUDGET_THRESHOLD, wanted
 from gpubroker.common import clock
 from gpubroker.common.deployment import deployment_id
 from providers.labels import parse_label
 from sessions_app import tell
 from sessions_app.models import Event, Rental, Session
-from sessions_app.states import FINAL, OPEN
+from sessions_app.states import FINAL, OPEN, EndReason
 
 if TYPE_CHECKING:
     from benchmarks.month_run import Month
@@ -49,6 +52,31 @@ def totals(month: Month) -> dict[str, Any]:
         "overruns": Event.objects.filter(kind="budget_overrun").count(),
         "findings": dict(Counter(f"{kind} {state}" for kind, state in findings)),
         "open": Rental.objects.filter(state__in=OPEN).count() + Session.objects.exclude(status__in=FINAL).count(),
+    }
+
+
+def traffic_by_consumer() -> dict[int, Decimal]:
+    """Dollars of traffic on the meter."""
+    segments = MeterSegment.objects.filter(kind=MeterSegment.Kind.BANDWIDTH, ended_at__gt=F("started_at"))
+    found: dict[int, Decimal] = defaultdict(Decimal)
+    for consumer, dollars in segments.values_list("consumer_id", "rate_per_hour"):
+        found[consumer or 0] += dollars
+    return found
+
+
+def budgets(month: Month) -> dict[str, Any]:
+    """What budgets did: ends for them, those of machines that ran with a warning first; soft ones end nothing."""
+    ended = Session.objects.filter(end_reason=EndReason.BUDGET)
+    warned = Event.objects.filter(kind="ending_soon", details__because="budget")
+    unwarned = ended.filter(running_at__isnull=False).exclude(id__in=warned.values("session_id"))
+    told = WebhookMessage.objects.filter(kind__in=(BUDGET_THRESHOLD, BUDGET_EXHAUSTED))
+    return {
+        "refused_by_budget": month.life.refused,
+        "ended_by_budget": ended.count(),
+        "unwarned": list(unwarned.values_list("id", flat=True)),
+        "ended_by_soft": list(ended.filter(consumer__name=SOFT).values_list("id", flat=True)),
+        "budget_warnings": told.count(),
+        "traffic": sum(traffic_by_consumer().values(), ZERO),
     }
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Min
 
-from benchmarks.month import DAYS, Clocks, Wish
-from benchmarks.soak_life import CREATES, DESTROYS, EVENTS, LISTINGS, Life
-from billing import balance, budget_setting, charges, deliver, ledger, services, spending, webhooks
+from benchmarks import month_books, month_life
+from benchmarks.month import Clocks, Wish
+from billing import balance, charges, deliver, ledger, services, spending, webhooks
 from billing.budget_models import Budget, BudgetPeriod
 from billing.models import ChargeFetch, WebhookDelivery
 from billing.periods import month_of
 from gpubroker.common import clock
+from gpubroker.common.money import micros
 from sessions_app import budget_watch, charge_matching, watch
 from sessions_app.models import Event, Rental, SeenOrphan, Session
 from sessions_app.states import FINAL, OPEN, Debt, Status
@@ -27,51 +27,13 @@ from tests.sandbox import SandboxProcess
 if TYPE_CHECKING:
     from tests.billing.receiver import Receiver
 
-CONSUMERS = 3
+ZERO = Decimal(0)
 #: Rounds between two looks at budgets, and between two sums of what was spent, where nothing is alive.
 SELDOM = 20
-#: They cost real seconds, by which nothing is told here that the soak does not tell.
-SLOW = ("slow", "no_ssh", "ssh_delay", "rate_limited", "malformed", "listing_lag")
 #: The longest jumps: in general, while something boots for long, and while something is to be noticed.
-FAR, NEAR, NEXT, SOON = timedelta(hours=12), timedelta(seconds=45), timedelta(seconds=4), timedelta(seconds=0.7)
+FAR, NEAR, NEXT, SOON = timedelta(hours=24), timedelta(seconds=45), timedelta(seconds=4), timedelta(seconds=0.7)
 #: Rounds in which a machine that is well has come to run.
 BOOTS = 8
-
-
-class MonthLife(Life):
-    """Consumers with budgets: a refusal for want of money is none of their business."""
-
-    def __init__(self, market: SandboxProcess, wish: Wish) -> None:
-        super().__init__(market, wish.sessions, wish.faults, wish.seed, minutes=50)
-        self.refused = 0
-        quick: list[dict[str, Any] | str] = [item for item in CREATES + DESTROYS + LISTINGS if item["kind"] not in SLOW]
-        quick += EVENTS
-        self.chance.shuffle(quick)
-        self._quick = quick
-        self._struck = 0
-        for _ in range(wish.sessions):
-            self.later(self.chance.uniform(5, (DAYS - 2) * 24 * 60), self.begin)
-
-    def begin(self) -> None:
-        """Another offer where the first one is gone."""
-        before = self.left
-        while self.left == before:
-            super().begin()
-
-    def _call(self, method: str, path: str, body: Any) -> tuple[int, Any]:
-        if body and "consumer_id" in body:
-            body = {**body, "consumer_id": f"soak-{self.chance.randrange(CONSUMERS)}"}
-        status, answer = super()._call(method, path, body)
-        if status == 402:
-            self.refused += 1
-            self.left -= 1
-            return 409, answer
-        return status, answer
-
-    def _trouble(self, session_id: str, what: dict[str, Any] | str) -> None:
-        """The next of those that are quick."""
-        self._struck += 1
-        super()._trouble(session_id, self._quick[self._struck % len(self._quick)])
 
 
 class Month:
@@ -80,12 +42,10 @@ class Month:
         self.ends_at = month_of(clock.now()).end
         settings.WEBHOOK_ALLOW_PRIVATE = True
         self.hook = webhooks.make(None, receiver.url, by="month").endpoint
-        self.consumers = [services.ensure_consumer(f"soak-{number}") for number in range(CONSUMERS)]
-        for consumer in self.consumers:
-            with transaction.atomic():
-                wanted = budget_setting.Wish(monthly_limit=wish.budget)
-                budget_setting.count(budget_setting.put(consumer, wanted, "month"))
-        self.life = MonthLife(market, wish)
+        self.consumers = [services.ensure_consumer(name) for name in month_life.CONSUMERS]
+        for name in month_life.CONSUMERS:
+            month_life.limit(name, wish.budget)
+        self.life = month_life.MonthLife(market, wish)
         self.life.prepare()
         self.driver = Driver()
         self.crossings: list[str] = []
@@ -128,14 +88,18 @@ class Month:
         now = clock.now()
         # A machine that the marketplace does not destroy in time is owed, whatever the limit; that is told.
         owing = set(Event.objects.filter(kind="budget_overrun").values_list("session__consumer_id", flat=True))
-        for row in BudgetPeriod.objects.exclude(budget__consumer_id__in=owing).select_related("budget"):
-            if row.cap_micros is not None and row.settled_micros + row.held_micros > row.limit_micros:
+        # So is traffic, which is known when it is billed.
+        late = month_books.traffic_by_consumer()
+        hard = BudgetPeriod.objects.filter(budget__hard=True).exclude(budget__consumer_id__in=owing)
+        for row in hard.select_related("budget"):
+            traffic = micros(late.get(row.budget.consumer_id, ZERO))
+            if row.settled_micros + row.held_micros - traffic > row.limit_micros:
                 self.crossings.append(f"{now}: {row}: {row.settled_micros} + {row.held_micros} > {row.limit_micros}")
         if self.rounds % SELDOM:
             return
-        for budget in Budget.objects.exclude(consumer_id__in=owing):
-            spent = spending.spent(budget.consumer_id, month_of(now), now)
-            if spent > (budget.monthly_limit or Decimal(0)):
+        for budget in Budget.objects.filter(hard=True).exclude(consumer_id__in=owing):
+            spent = spending.spent(budget.consumer_id, month_of(now), now) - late.get(budget.consumer_id, ZERO)
+            if spent > (budget.monthly_limit or ZERO):
                 self.crossings.append(f"{now}: {budget.consumer_id} has spent {spent} of {budget.monthly_limit}")
 
     # -- time ------------------------------------------------------------------------------------------------

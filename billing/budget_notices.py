@@ -49,11 +49,21 @@ def _in_step(budget: Budget, period: str, now: datetime, open_spent: dict[str, s
     return row
 
 
-def _tell(budget: Budget, row: BudgetPeriod, spent: int, now: datetime, cut: bool) -> None:
+def to_tell(budget: Budget, row: BudgetPeriod, spent: int) -> bool:
+    """Whether something is to be told, ``spent`` micro-dollars being spent."""
+    return bool(_passed(budget, row, spent)) or (spent >= row.limit_micros and row.exhausted_at is None)
+
+
+def _passed(budget: Budget, row: BudgetPeriod, spent: int) -> list[int]:
+    """Thresholds that were not told yet, in percent."""
     limit = row.limit_micros
-    passed = [each for each in budget.thresholds if limit and spent * 100 >= each * limit > row.told_percent * limit]
+    return [each for each in budget.thresholds if limit and spent * 100 >= each * limit > row.told_percent * limit]
+
+
+def _tell(budget: Budget, row: BudgetPeriod, spent: int, now: datetime, cut: bool) -> None:
+    passed = _passed(budget, row, spent)
     notices = [(webhook_kinds.BUDGET_THRESHOLD, {"percent": each}) for each in passed]
-    used_up = spent >= limit or (cut and row.settled_micros + row.held_micros >= limit)
+    used_up = spent >= row.limit_micros or (cut and row.settled_micros + row.held_micros >= row.limit_micros)
     if used_up and row.exhausted_at is None:
         notices.append((webhook_kinds.BUDGET_EXHAUSTED, {}))
         row.exhausted_at = now

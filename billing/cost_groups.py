@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from django.db import models
@@ -65,6 +66,7 @@ class Group:
 
 
 Groups = dict[str, Group]
+Line = dict[str, Any]
 
 
 def grouped(
@@ -86,16 +88,25 @@ def grouped(
     return {key: found[key] for key in sorted(found) if found[key].seen}
 
 
-def shown(group_by: str, groups: Groups) -> Iterator[dict[str, Any]]:
-    """As the API prints them, one by one."""
+def shown(group_by: str, groups: Groups, *, after: str | None = None, most: int | None = None) -> Iterator[Line]:
+    """As the API prints them, one by one: at most ``most`` of those that come after the group of that name. All lines
+    add up to the printed total, on however many pages they are."""
     totals = apportion([dollars(group.total) for group in groups.values()])
-    for (key, group), total in zip(groups.items(), totals, strict=True):
+    named = zip(groups.items(), totals, strict=True)
+    rest = (each for each in named if after is None or each[0][0] > after)
+    for (key, group), total in islice(rest, most):
         yield {
             COLUMN[group_by]: key,
             "total_cost": total,
             **{name: as_number(dollars(getattr(group, field))) for name, field in PARTS.items()},
             "hours_used": as_number(hours(group.gpu_microseconds)),
         }
+
+
+def following(group_by: str, groups: Groups, page: Sequence[Line]) -> str | None:
+    """What the next page comes after; ``None``: there is none."""
+    last = str(page[-1][COLUMN[group_by]]) if page else None
+    return last if last is not None and last != next(reversed(groups)) else None
 
 
 #: How a group's key is called in answers, where not as the group is.

@@ -8,6 +8,9 @@ from rest_framework import serializers
 
 from billing.cost_groups import GROUPS
 
+#: Groups of one answer, where no limit is asked for either.
+MOST_LINES = 10_000
+
 
 class SummaryParams(serializers.Serializer[Any]):
     consumer_id = serializers.CharField(required=False, max_length=128)
@@ -17,8 +20,15 @@ class SummaryParams(serializers.Serializer[Any]):
     format = serializers.ChoiceField(
         required=False,
         choices=["json", "csv"],
-        help_text="csv: the groups as a file, by day unless said",
+        help_text="csv: the groups as a file, by day unless said; always all of them",
     )
+    limit = serializers.IntegerField(
+        required=False, min_value=1, max_value=MOST_LINES, help_text="Most groups; the rest: `after`"
+    )
+    after = serializers.CharField(
+        required=False, max_length=128, allow_blank=True,
+        help_text="Only groups that come after this one: the last answer's `next`",
+    )  # fmt: skip
 
 
 class CostParams(SummaryParams):
@@ -29,7 +39,7 @@ class CostParams(SummaryParams):
 
 
 class CostGroupSchema(serializers.Serializer[Any]):
-    """Named by one of the first six, as ``group_by`` says; dollars. The totals add up to ``total_cost`` above."""
+    """Named by one of the first six, as ``group_by`` says; dollars. Totals of all pages add up to ``total_cost``."""
 
     day = serializers.DateField(required=False, help_text="UTC")
     hour = serializers.DateTimeField(required=False, help_text="As it begins, UTC")
@@ -69,5 +79,9 @@ class CostSchema(serializers.Serializer[Any]):
     group_by = serializers.ChoiceField(required=False, choices=GROUPS)
     start_date = serializers.DateField(required=False, allow_null=True, help_text="Null: from the first cost on")
     end_date = serializers.DateField(required=False, allow_null=True, help_text="Null: to the last cost")
-    count = serializers.IntegerField(required=False, help_text="Groups")
+    count = serializers.IntegerField(required=False, help_text="Groups in this answer")
+    total = serializers.IntegerField(required=False, help_text="Groups in all")
+    next = serializers.CharField(
+        required=False, allow_null=True, help_text="`after` for the next page; null: this is the last"
+    )
     groups = CostGroupSchema(many=True, required=False)

@@ -14,14 +14,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
-from django.db.models import Count, Expression, ExpressionWrapper, F, Field, Func, Max, Q, QuerySet, Sum, Value, fields
-from django.db.models.functions import Cast, Coalesce, Greatest, Least
+from django.db.models import QuerySet
 
-from billing.ledger_models import as_units
-from billing.models import Consumer, LedgerDay, MeterSegment
+from billing import cost_sums
+from billing.cost_sums import Summed
+from billing.models import Consumer, MeterSegment
 from billing.periods import Period
-from gpubroker.common.money import SECONDS_PER_HOUR, as_number, dollars, units
+from gpubroker.common.money import SECONDS_PER_HOUR, apportion, as_number, dollars, units
 
 ZERO = Decimal(0)
 MICROSECOND = timedelta(microseconds=1)
@@ -52,9 +51,15 @@ class Costs:
             "total_cost": as_number(self.total),
             "session_count": self.session_count,
             "hours_used": as_number(self.gpu_hours),
-            "by_provider": {name: as_number(amount) for name, amount in sorted(self.by_provider.items())},
-            "by_gpu_type": {name: as_number(amount) for name, amount in sorted(self.by_gpu_type.items())},
+            "by_provider": _printed(self.by_provider),
+            "by_gpu_type": _printed(self.by_gpu_type),
         }
+
+
+def _printed(amounts: dict[str, Decimal]) -> dict[str, Decimal]:
+    """As :func:`billing.cost_groups.shown` prints the same groups: they add up to the printed total."""
+    names = sorted(amounts)
+    return dict(zip(names, apportion([amounts[name] for name in names]), strict=True))
 
 
 def hours(microseconds: int) -> Decimal:
@@ -90,7 +95,6 @@ def of_session(session_id: str, now: datetime) -> Costs:
     return add_up(MeterSegment.objects.filter(session_id=session_id), now)
 
 
-#: Provider, GPU type, kind.
 Part = tuple[str, str, str]
 
 
@@ -161,100 +165,38 @@ Whose = Sequence[int] | QuerySet[Any, Any] | None
 
 def of_period(period: Period, now: datetime, consumer: str | None = None) -> Costs:
     """Of one consumer, by name, or of everybody. What runs counts up to now."""
-    return sums(period, now, named(consumer)).at(now)
+    return sums(period, now, consumer).at(now)
 
 
 def named(consumer: str | None) -> Whose:
     return Consumer.objects.filter(name=consumer).values("id") if consumer else None
 
 
-def sums(period: Period, now: datetime, whose: Whose = None) -> Sums:
+def sums(period: Period, now: datetime, consumer: str | None = None) -> Sums:
     """Of whole UTC days, as the ledger's roll-up has no smaller part."""
-    parts, begun = _parts(period, now, whose)
-    return Sums(period, now, parts, sessions_in(period, whose), max(begun, default=None))
+    parts, begun = _parts(period, now, consumer or None)
+    return Sums(period, now, parts, cost_sums.sessions_in(period, consumer or None), max(begun, default=None))
 
 
-def total(period: Period, now: datetime, whose: Whose = None) -> Decimal:
-    """Only the sum of :func:`sums`, by one query."""
-    return fold(_parts(period, now, whose)[0], 0, 0).total
+def total(period: Period, now: datetime, consumer: int) -> Decimal:
+    """Only the sum, of one consumer by its id; one query."""
+    return fold(_parts(period, now, consumer)[0], 0, 0).total
 
 
-def _parts(period: Period, now: datetime, whose: Whose) -> tuple[dict[Part, Running], list[datetime]]:
+def totals(period: Period, now: datetime, consumers: Sequence[int]) -> dict[int, Decimal]:
+    """:func:`total` of each of these consumers, by one query for all. No entry: nothing."""
+    amounts: dict[int, int] = defaultdict(int)
+    for consumer, *row in cost_sums.booked_and_tail_of_each(period, now, consumers):
+        amounts[consumer] += Summed(*row).units
+    return {consumer: dollars(amount) for consumer, amount in amounts.items()}
+
+
+def _parts(period: Period, now: datetime, consumer: int | str | None) -> tuple[dict[Part, Running], list[datetime]]:
     """What a period cost until now, and since when its running segments run."""
     parts: dict[Part, Running] = defaultdict(Running)
     begun: list[datetime] = []
-    for row in _booked_and_tail(period, now, whose):
-        provider, gpu_type, kind, rate, amount, slope, beyond, running, since, nanos, rest, microseconds = row
-        part = parts[provider, gpu_type, kind]
-        if beyond is None:
-            part.add(as_units(int(nanos), int(rest)), int(microseconds))
-            continue
-        span = beyond // MICROSECOND
-        if rate is None:
-            part.add(int(amount.scaleb(14)), span, running, int((slope or ZERO).scaleb(8)))
-        else:
-            part.add(units(rate, span), span, running, units(rate, running))
-        begun += [since] if since is not None else []
+    for provider, gpu_type, kind, *rest in cost_sums.booked_and_tail(period, now, consumer):
+        found = Summed(*rest)
+        parts[provider, gpu_type, kind].add(found.units, found.span, found.running or 0, found.slope_units)
+        begun += [found.since] if found.since is not None else []
     return dict(parts), begun
-
-
-def _booked_and_tail(period: Period, now: datetime, whose: Whose) -> QuerySet[Any, Any]:
-    """The ledger's days, and (where ``beyond`` is not null) the tail.
-
-    The tail's amounts are dollars an hour times seconds, added up by PostgreSQL. SQLite would do that in floating
-    point: there segments of one rate are added up in time only, and ``rate`` says which.
-    """
-    booked = LedgerDay.objects.filter(day__gte=period.start.date(), day__lte=period.last_day)
-    tail = MeterSegment.objects.filter(book_at__isnull=False)
-    if whose is not None:
-        booked, tail = booked.filter(account__in=whose), tail.filter(consumer_id__in=whose)
-    beyond = not_booked(period, now)
-    exact = connection.vendor == "postgresql"
-    seconds = Func(beyond, template="EXTRACT(EPOCH FROM %(expressions)s)", output_field=MONEY)
-    runs = Q(ended_at__isnull=True, started_at__lt=period.end)
-    rest = tail.order_by().values(*_PART, rate=_null(MONEY) if exact else F("rate_per_hour")).annotate(
-        amount=Sum(F("rate_per_hour") * seconds, output_field=MONEY) if exact else _null(MONEY),
-        slope=Sum("rate_per_hour", filter=runs) if exact else _null(MONEY),
-        beyond=Sum(beyond), running=Count("id", filter=runs), since=Max("started_at", filter=runs),
-        nanos=_null(WHOLE), rest=_null(WHOLE), microseconds=_null(WHOLE),
-    )  # fmt: skip
-    days = booked.order_by().values(*_PART, rate=_null(MONEY)).annotate(
-        amount=_null(MONEY), slope=_null(MONEY), beyond=_null(DURATION), running=_null(WHOLE), since=_null(MOMENT),
-        nanos=Sum("nanos"), rest=Sum("rest"), microseconds=Sum("microseconds"),
-    )  # fmt: skip
-    both: QuerySet[Any, Any] = rest.values_list(*_COLUMNS).union(days.values_list(*_COLUMNS), all=True)
-    return both
-
-
-MONEY, WHOLE = fields.DecimalField(max_digits=40, decimal_places=14), fields.BigIntegerField()
-DURATION, MOMENT = fields.DurationField(), fields.DateTimeField()
-_PART = ("provider", "gpu_type", "kind")
-_COLUMNS = (
-    *_PART, "rate", "amount", "slope", "beyond", "running", "since", "nanos", "rest", "microseconds",
-)  # fmt: skip
-
-
-def _null(kind: Field[Any, Any]) -> Cast:
-    """Of a type, as both halves of a union need the same."""
-    return Cast(Value(None), kind)
-
-
-def not_booked(period: Period, now: datetime) -> Expression:
-    """Of a segment: how long it costs within the period, less what of that is booked; below zero if that is more."""
-    end = Coalesce("ended_at", Greatest("started_at", Value(now, MOMENT)))
-    was_from, was_to = (Coalesce(name, "started_at") for name in ("booked_from", "booked_to"))
-    return ExpressionWrapper(_within(period, F("started_at"), end) - _within(period, was_from, was_to), DURATION)
-
-
-def _within(period: Period, start: Any, end: Any) -> Expression:
-    begins = Greatest(start, Value(period.start, MOMENT))
-    return ExpressionWrapper(Greatest(Least(end, Value(period.end, MOMENT)), begins) - begins, DURATION)
-
-
-def sessions_in(period: Period, whose: Whose = None) -> int:
-    """How many sessions had a machine on the meter in the period."""
-    overlapping = Q(started_at__lt=period.end) & (Q(ended_at__isnull=True) | Q(ended_at__gt=period.start))
-    mine = MeterSegment.objects.filter(overlapping).exclude(session_id="")
-    if whose is not None:
-        mine = mine.filter(consumer_id__in=whose)
-    return mine.order_by().values("session_id").distinct().count()

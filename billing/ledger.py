@@ -21,7 +21,7 @@ from django.db.models import ExpressionWrapper, F, Sum, Value
 from django.db.models.functions import Cast, Coalesce, Round, TruncDate
 
 from billing.ledger_models import REST_PER_NANO, LedgerDay, LedgerRow
-from billing.ledger_sums import add_rows, add_selected
+from billing.ledger_sums import add_rows, add_selected, among
 from billing.metering import HOUR, hour_of
 from billing.models import MeterChange, MeterSegment
 from gpubroker.common import clock
@@ -162,7 +162,7 @@ def _whole_hours(now: datetime) -> int:
     with transaction.atomic():
         locked = due.order_by("id").select_for_update(skip_locked=True, no_key=True)
         ids = list(locked.values_list("id", flat=True)[:TOGETHER])
-        mine = MeterSegment.objects.filter(id__in=ids)
+        mine = MeterSegment.objects.filter(among(MeterSegment, ids))
         if ids:
             _add_whole_hours(mine)
             mine.update(booked_to=next_hour)
@@ -213,7 +213,7 @@ def _write(step: Step) -> None:
     add_rows(LedgerRow, RowKey._fields, rows)
     add_rows(LedgerDay, DayKey._fields, days)
     for (to, again), ids in step.booked.items():
-        mine = MeterSegment.objects.filter(id__in=ids)
+        mine = MeterSegment.objects.filter(among(MeterSegment, ids))
         mine.update(booked_from=F("started_at") if to else None, booked_to=to, book_at=again)
     given_back = {row["rental_id"] for row in rows if row["microseconds"] < 0}
     LedgerRow.objects.filter(rental_id__in=given_back, microseconds=0).delete()

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connection, models
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
 
 SUMS = ("microseconds", "nanos", "rest")
 #: Of a repeated key the newer word holds.
@@ -45,6 +46,15 @@ def add_selected(model: type[models.Model], key: Sequence[str], query: QuerySet[
     selected, values = query.query.get_compiler(connection=connection).as_sql()
     with connection.cursor() as cursor:
         cursor.execute(_statement(model, key, names, selected), values)
+
+
+def among(model: type[models.Model], ids: Sequence[int]) -> Q | RawSQL:
+    """The condition that a row is one of these. On PostgreSQL they are one parameter: thousands take longer to write
+    into a statement, and to read, than the statement takes to run."""
+    if connection.vendor == "postgresql":
+        column = f"{connection.ops.quote_name(model._meta.db_table)}.{connection.ops.quote_name('id')}"
+        return RawSQL(f"{column} = ANY(%s)", [list(ids)], models.BooleanField())  # noqa: S611 - our own names
+    return Q(id__in=ids)
 
 
 def _statement(model: type[models.Model], key: Iterable[str], columns: Iterable[str], source: str) -> str:

@@ -1,7 +1,7 @@
 """The provider's charges against our meter: rental by rental, over the same time, GPU and disk. Dollars.
 
 Whatever does not agree is a :class:`BillFinding`: another amount, a charge without a rental, a rental without a charge.
-Traffic is left out, because no meter of ours sees it; it stands in the charges.
+Traffic is left out: the meter has it from the same charges (:mod:`billing.traffic`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from billing.models import BillFinding, ChargeFetch, MeterSegment, ProviderCharge
 from gpubroker.common import clock
@@ -26,7 +26,10 @@ from providers.labels import parse_label
 
 log = logging.getLogger(__name__)
 
+Key = TypeVar("Key", uuid.UUID, str)
 Kind, State = BillFinding.Kind, BillFinding.State
+#: Nothing is to be done about these, unless the books say otherwise once more.
+DONE_WITH = (State.SETTLED, State.IGNORED)
 ZERO = Decimal(0)
 #: Differences beyond this share of the larger amount are told.
 TOLERANCE = Decimal("0.01")
@@ -81,9 +84,19 @@ class Metered:
         )  # fmt: skip
 
 
-def unassigned(provider: str) -> list[ProviderCharge]:
-    """Charges of machines that no rental is known for, so far."""
-    return list(ProviderCharge.objects.filter(provider=provider, rental_id__isnull=True).exclude(instance_id=""))
+def _nobodys(provider: str) -> QuerySet[ProviderCharge]:
+    """Charges of machines that no rental is known for, so far: those of strangers stay that for ever."""
+    return ProviderCharge.objects.filter(provider=provider, rental_id__isnull=True)
+
+
+def unassigned(provider: str, since: datetime) -> list[ProviderCharge]:
+    """Charges of machines that no rental is known for, as far as they were told since then."""
+    return list(_nobodys(provider).filter(fetched_at__gte=since).exclude(instance_id=""))
+
+
+def unassigned_of(provider: str, machines: Collection[str]) -> list[ProviderCharge]:
+    """All such charges of these machines, by their ids, however old."""
+    return list(_nobodys(provider).filter(instance_id__in=machines).exclude(instance_id=""))
 
 
 def assign(rentals: dict[int, uuid.UUID]) -> None:
@@ -107,7 +120,7 @@ def compare(provider: str, since: datetime) -> int:
         looked_at.update(map(str, ids))
         for finding in _differences(ids, *known):
             found[finding["kind"], finding["subject"]] = finding
-    for finding in _unowned(provider):
+    for finding in _unowned(provider, since):
         found[finding["kind"], finding["subject"]] = finding
     _write_down(provider, found, looked_at)
     return BillFinding.objects.filter(provider=provider, state=State.OPEN).count()
@@ -117,14 +130,14 @@ def _in_play(provider: str, since: datetime) -> set[uuid.UUID]:
     charged = ProviderCharge.objects.filter(provider=provider, rental_id__isnull=False, fetched_at__gte=since)
     lately = Q(ended_at__isnull=True) | Q(ended_at__gt=since - 2 * SETTLES)
     metered = MeterSegment.objects.filter(lately, provider=provider)
-    told = BillFinding.objects.filter(provider=provider, rental_id__isnull=False).exclude(state=State.SETTLED)
+    told = BillFinding.objects.filter(provider=provider, rental_id__isnull=False).exclude(state__in=DONE_WITH)
     return {
         found for rows in (charged, metered, told)
         for found in rows.values_list("rental_id", flat=True) if found is not None
     }  # fmt: skip
 
 
-def _batches(ids: Collection[uuid.UUID]) -> Iterator[list[uuid.UUID]]:
+def _batches(ids: Collection[Key]) -> Iterator[list[Key]]:
     ordered = sorted(ids)
     for start in range(0, len(ordered), BATCH):
         yield ordered[start : start + BATCH]
@@ -179,22 +192,28 @@ def _missing(ours: Metered, known_from: datetime, known_until: datetime) -> dict
     return _finding(Kind.MISSING, mine, Billed(), ours, f"no charge since {clock.iso(ours.began)}")
 
 
-def _unowned(provider: str) -> Iterator[dict[str, Any]]:
-    machines: dict[str, Billed] = defaultdict(Billed)
-    for row in ProviderCharge.objects.filter(provider=provider, rental_id__isnull=True).order_by("id").iterator():
-        machines[row.source].add(row)
-    for source, theirs in machines.items():
-        assert theirs.sample is not None
-        read = parse_label(theirs.sample.label)
-        others = read is not None and read.deployment != deployment_id()
-        if read is None:
-            why = "no label of ours: somebody else's machine on this account"
-        elif others:
-            why = f"the label of deployment {read.deployment}"
-        else:
-            why = "our label, and no rental in our books: a machine that leaked, or books that were lost"
-        finding = _finding(Kind.UNOWNED, ZERO, theirs, None, why)
-        yield {**finding, "subject": source, "rental_id": None, "others": others}
+def _unowned(provider: str, since: datetime) -> Iterator[dict[str, Any]]:
+    """Of machines that were charged since then; what was told of the others before stays as it is."""
+    lately = _nobodys(provider).filter(fetched_at__gte=since).order_by()
+    for sources in _batches(set(lately.values_list("source", flat=True).distinct())):
+        machines: dict[str, Billed] = defaultdict(Billed)
+        for row in _nobodys(provider).filter(source__in=sources).order_by("id").iterator(chunk_size=2000):
+            machines[row.source].add(row)
+        yield from (_nobodys_machine(source, theirs) for source, theirs in machines.items())
+
+
+def _nobodys_machine(source: str, theirs: Billed) -> dict[str, Any]:
+    assert theirs.sample is not None
+    read = parse_label(theirs.sample.label)
+    others = read is not None and read.deployment != deployment_id()
+    if read is None:
+        why = "no label of ours: somebody else's machine on this account"
+    elif others:
+        why = f"the label of deployment {read.deployment}"
+    else:
+        why = "our label, and no rental in our books: a machine that leaked, or books that were lost"
+    finding = _finding(Kind.UNOWNED, ZERO, theirs, None, why)
+    return {**finding, "subject": source, "rental_id": None, "others": others}
 
 
 def _finding(kind: str, mine: Decimal, theirs: Billed, ours: Metered | None, why: str) -> dict[str, Any]:
@@ -215,16 +234,19 @@ def _write_down(provider: str, found: dict[tuple[str, str], dict[str, Any]], loo
     now = clock.now()
     with transaction.atomic():
         rows = BillFinding.objects.select_for_update().filter(provider=provider)
-        known = {(row.kind, row.subject): row for row in rows.exclude(state=State.SETTLED)}
-        again = rows.filter(state=State.SETTLED, subject__in=[subject for _, subject in found])
-        settled = {(row.kind, row.subject): row for row in again}
+        known: dict[tuple[str, str], BillFinding] = {}
+        for subjects in _batches({subject for _, subject in found}):
+            known |= {(row.kind, row.subject): row for row in rows.filter(subject__in=subjects)}
         for name, facts in found.items():
             others = facts.pop("others", False)
-            row = known.get(name) or settled.get(name) or BillFinding(provider=provider, first_seen_at=now)
+            row = known.get(name) or BillFinding(provider=provider, first_seen_at=now)
             _bring_up_to_date(row, facts, now, others=others)
-        for name, row in known.items():
-            checked = row.kind == Kind.UNOWNED or row.subject in looked_at
-            if name not in found and checked and row.state != State.IGNORED:
+        told = rows.exclude(state__in=DONE_WITH)
+        over = [row for row in told.exclude(kind=Kind.UNOWNED) if row.subject in looked_at]
+        # Somebody's by now: a rental was found for all its charges.
+        over += told.filter(~Exists(_nobodys(provider).filter(source=OuterRef("subject"))), kind=Kind.UNOWNED)
+        for row in over:
+            if (row.kind, row.subject) not in found:
                 row.state, row.decided_by, row.decided_at, row.decided_gap = State.SETTLED, "", None, None
                 row.save()
 

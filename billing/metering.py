@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -15,6 +16,12 @@ from billing.models import LedgerRow, MeterChange, MeterSegment
 from gpubroker.common import clock
 
 HOUR = timedelta(hours=1)
+#: Of dollars an hour, as a segment keeps them.
+RATE_PLACES = Decimal("0.00000001")
+#: Dollars per hour: more than any machine costs, and less than a column can hold. On SQLite a row with more could not
+#: even be read again, and so not be destroyed.
+MOST = Decimal(900_000)
+ZERO = Decimal(0)
 
 
 def changed(consumers: Iterable[int | None]) -> None:
@@ -59,32 +66,49 @@ def keep_disk(rental_id: uuid.UUID, at: datetime) -> None:
 
 
 def set_traffic(rental_id: uuid.UUID, hour: datetime, dollars: Decimal) -> bool:
-    """The provider billed ``dollars`` (at most 8 decimals are kept) for this rental's traffic in the UTC hour that
-    ``hour`` lies in. Said again it changes nothing, and another amount corrects the first.
+    """:func:`set_all_traffic` for one hour. ``False``: the meter knows no such rental."""
+    return not set_all_traffic({(rental_id, hour_of(hour)): dollars})
 
-    ``False``: the meter knows no such rental.
+
+def set_all_traffic(billed: Mapping[tuple[uuid.UUID, datetime], Decimal]) -> set[uuid.UUID]:
+    """The provider billed so many dollars (at most 8 decimals are kept) for a rental's traffic in the UTC hour that
+    begins then. Said again it changes nothing, and another amount corrects the first.
+
+    The rentals that the meter does not know; their traffic is not on it.
     """
-    rate, start = dollars.quantize(Decimal("0.00000001")), hour_of(hour)
     with transaction.atomic():
         # Locked, so that two who are told of the same charge do not both book it.
-        mine = MeterSegment.objects.filter(rental_id=rental_id).select_for_update(no_key=True).order_by("id")
-        segments = list(mine)
-        if not segments:
-            return False
-        same_hour = [s for s in segments if s.kind == MeterSegment.Kind.BANDWIDTH and s.started_at == start]
-        billed = [s for s in same_hour if s.ended_at is not None and s.ended_at > s.started_at]
-        if rate == (billed[0].rate_per_hour if billed else 0):
-            return True
-        # A segment keeps its rate for ever: the old one shrinks to nothing, which takes it out of the ledger.
-        MeterSegment.objects.filter(id__in=[s.id for s in billed]).update(
-            ended_at=F("started_at"), book_at=clock.now()
-        )  # fmt: skip
-        if rate:
-            first = segments[0]
-            MeterSegment.objects.create(
-                rental_id=rental_id, session_id=first.session_id, consumer_id=first.consumer_id,
-                provider=first.provider, gpu_type=first.gpu_type, kind=MeterSegment.Kind.BANDWIDTH,
-                rate_per_hour=rate, started_at=start, ended_at=start + HOUR, failed_attempt=first.failed_attempt,
-            )  # fmt: skip
-        changed([segments[0].consumer_id])
-    return True
+        mine = MeterSegment.objects.filter(rental_id__in={rental_id for rental_id, _ in billed})
+        segments: dict[uuid.UUID, list[MeterSegment]] = defaultdict(list)
+        for segment in mine.select_for_update(no_key=True).order_by("id"):
+            segments[segment.rental_id].append(segment)
+        outdated, new = [], []
+        for (rental_id, hour), dollars in sorted(billed.items()):
+            # A refund of more than was billed for it is no traffic.
+            known, rate = segments.get(rental_id, []), min(max(dollars, ZERO), MOST).quantize(RATE_PLACES)
+            before = next((each for each in known if _is_traffic_of(each, hour)), None)
+            if not known or rate == (before.rate_per_hour if before is not None else 0):
+                continue
+            # A segment keeps its rate for ever: the old one shrinks to nothing, which takes it out of the ledger.
+            outdated += [] if before is None else [before]
+            new.append(_traffic(known[0], hour, rate))
+        ids = [segment.id for segment in outdated]
+        MeterSegment.objects.filter(id__in=ids).update(ended_at=F("started_at"), book_at=clock.now())
+        MeterSegment.objects.bulk_create([segment for segment in new if segment.rate_per_hour], batch_size=500)
+        changed(segment.consumer_id for segment in new)
+    return {rental_id for rental_id, _ in billed if rental_id not in segments}
+
+
+def _is_traffic_of(segment: MeterSegment, hour: datetime) -> bool:
+    if segment.kind != MeterSegment.Kind.BANDWIDTH or segment.started_at != hour:
+        return False
+    return segment.ended_at is not None and segment.ended_at > segment.started_at
+
+
+def _traffic(of: MeterSegment, hour: datetime, rate: Decimal) -> MeterSegment:
+    """An hour at a rate that makes the amount billed, on the account of another segment of its rental."""
+    return MeterSegment(
+        rental_id=of.rental_id, session_id=of.session_id, consumer_id=of.consumer_id, provider=of.provider,
+        gpu_type=of.gpu_type, kind=MeterSegment.Kind.BANDWIDTH, rate_per_hour=rate, started_at=hour,
+        ended_at=hour + HOUR, failed_attempt=of.failed_attempt,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
@@ -44,12 +45,15 @@ class StatementPages(Base):
             raise Http404 from None
         if consumer is None:
             raise Http404
-        following = (month + timedelta(days=32)).replace(day=1)
+        before, after = month - timedelta(days=1), (month + timedelta(days=32)).replace(day=1)
         context = {
             "statement": statements.statement(consumer, month, unit=CENT),
             "title": f"Statement {month:%Y-%m}",
-            "before": month - timedelta(days=1),
-            "after": following if following <= today else None,
+            "before_month": f"{before:%Y-%m}",
+            "before_name": f"{before:%B %Y}",
+            "after": after if after <= today else None,
+            "after_month": f"{after:%Y-%m}",
+            "after_name": f"{after:%B %Y}",
             "back": reverse("admin:billing_consumer_change", args=[pk]),
         }
         return _page(self, request, "admin/billing/consumer/statement.html", context)
@@ -67,18 +71,29 @@ class SpendPages(Base):
             raise PermissionDenied
         asked = request.GET.get("days", "")
         days = int(asked) if asked in map(str, SPANS) else USUAL_SPAN
-        consumer = request.GET.get("consumer", "")
+        name = request.GET.get("consumer", "")
+        consumer = Consumer.objects.filter(name=name).first() if name else None
+        if name and consumer is None:
+            raise Http404
         last = clock.now().date()
         first: date = last - timedelta(days=days - 1)
         context = {
-            "picture": reports.picture(reports.spend_by_day(first, last, consumer or None)),
+            "picture": reports.picture(reports.spend_by_day(first, last, name or None)),
             "title": "Spend by day",
             "first": first,
             "last": last,
-            "consumer": consumer,
-            "back": reverse("admin:billing_metersegment_changelist"),
+            "consumer": name,
+            "spans": [
+                {"title": f"{span} days", "link": f"?{urlencode(_asked(span, name))}", "active": span == days}
+                for span in SPANS
+            ],
+            "back": reverse("admin:billing_consumer_change", args=[consumer.pk]) if consumer is not None else None,
         }
         return _page(self, request, "admin/billing/metersegment/spend.html", context)
+
+
+def _asked(span: int, consumer: str) -> dict[str, str]:
+    return {"days": str(span), **({"consumer": consumer} if consumer else {})}
 
 
 def _page(admin: ReadOnlyAdmin, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:

@@ -66,8 +66,11 @@ class ProviderCharge(models.Model):
     starts_at = models.DateTimeField(null=True)
     ends_at = models.DateTimeField(null=True)
     amount = models.DecimalField(max_digits=18, decimal_places=6)
-    #: The part of the amount that is traffic, which no meter of ours sees.
+    #: The part of the amount that is traffic, which no meter of ours sees before it is billed.
     traffic = models.DecimalField(max_digits=18, decimal_places=6, default=0)
+    #: What of it stands on the meter, and in which hour (:mod:`billing.traffic`).
+    traffic_booked = models.DecimalField(max_digits=18, decimal_places=6, default=0, db_default=0)
+    traffic_hour = models.DateTimeField(null=True)
     #: The rental in sessions_app that it is for, where one is known.
     rental_id = models.UUIDField(null=True)
     fetched_at = models.DateTimeField()
@@ -79,6 +82,21 @@ class ProviderCharge(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["provider", "starts_at"], name="provider_charge_by_start"),
             models.Index(fields=["rental_id"], name="provider_charge_by_rental"),
+            models.Index(
+                fields=["provider", "fetched_at"],
+                name="provider_charge_unmatched",
+                condition=models.Q(rental_id__isnull=True),
+            ),
+            models.Index(
+                fields=["provider", "source"],
+                name="provider_charge_nobodys",
+                condition=models.Q(rental_id__isnull=True),
+            ),
+            models.Index(
+                fields=["provider"],
+                name="provider_charge_traffic",
+                condition=models.Q(rental_id__isnull=False) & ~models.Q(traffic=models.F("traffic_booked")),
+            ),
         ]
 
     def __str__(self) -> str:

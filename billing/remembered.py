@@ -11,11 +11,13 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum, Value
 
-from billing.costs import Costs, Sums, named, sums
+from billing.cost_sums import CONSUMER
+from billing.costs import Costs, Sums, sums
 from billing.models import MeterChange
 from billing.periods import Period
+from billing.prepared import Prepared
 
 #: Periods and consumers that are remembered.
 MOST = 512
@@ -41,7 +43,7 @@ class Memory:
                 found = self._find(key, version)
                 if found is None or not found.holds_at(now):
                     # The version was read before: a change meanwhile makes this newer than it says, never older.
-                    found = sums(period, now, named(consumer))
+                    found = sums(period, now, consumer)
                     self._keep(key, version, found)
         return found.at(now)
 
@@ -70,9 +72,18 @@ class Memory:
 
 def changes(consumer: str | None) -> Version:
     """Changes of the meter so far: of one consumer, or of all."""
-    mine = MeterChange.objects.filter(consumer__name=consumer) if consumer else MeterChange.objects.all()
-    counted: dict[str, Any] = mine.aggregate(count=Count("id"), tokens=Sum("token"))
-    return counted["count"], None if counted["tokens"] is None else int(counted["tokens"])
+    count, tokens = (_OF_NAMED if consumer else _ALL).rows(consumer=consumer)[0]
+    return int(count), None if tokens is None else int(tokens)
+
+
+def _counted(changes: QuerySet[MeterChange]) -> QuerySet[Any, Any]:
+    # A constant is no group: there is one row, whatever there is.
+    found = changes.order_by().values(one=Value(1)).annotate(count=Count("id"), tokens=Sum("token"))
+    return found.values_list("count", "tokens")
+
+
+_ALL = Prepared(lambda: _counted(MeterChange.objects.all()))
+_OF_NAMED = Prepared(lambda: _counted(MeterChange.objects.filter(consumer__name=CONSUMER)))
 
 
 memory = Memory()

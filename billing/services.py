@@ -29,7 +29,6 @@ DEFAULT_SCOPES = (READ, SPEND)
 #: How long a rotated key works beside its successor, unless said otherwise.
 GRACE = timedelta(hours=24)
 LONGEST_LIFE_DAYS = 3650
-RATE_PLACES = Decimal("0.00000001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ def set_rates(rates: Sequence[Rate]) -> None:
         failed, ended = _so_far(rentals)
         opened, now = [], clock.now()
         for rate in rates:
-            account, per_hour = rate.account, rate.per_hour.quantize(RATE_PLACES)
+            account, per_hour = rate.account, rate.per_hour.quantize(metering.RATE_PLACES)
             before = running.get((account.rental_id, rate.kind))
             if before is not None and before.rate_per_hour == per_hour:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -19,7 +20,12 @@ def spent(consumer_id: int, period: Period, now: datetime) -> Decimal:
     which sees one state of the books, the caller's own changes among them; of any other period all its segments.
     """
     if period.whole_days:
-        return costs.total(period, now, [consumer_id])
+        return costs.total(period, now, consumer_id)
     overlapping = Q(started_at__lt=period.end) & (Q(ended_at__isnull=True) | Q(ended_at__gt=period.start))
     segments = MeterSegment.objects.filter(overlapping, consumer_id=consumer_id)
     return costs.add_up(segments.iterator(chunk_size=2000), now, period).total
+
+
+def spent_by_each(consumers: Sequence[int], period: Period, now: datetime) -> dict[int, Decimal]:
+    """:func:`spent` of each consumer, over whole UTC days; one query. No entry: nothing."""
+    return costs.totals(period, now, consumers)

@@ -1,31 +1,33 @@
 """What a consumer is billed for a month: a line per session, and totals that add up in every direction.
 
-Every amount is a part of one rounding (:func:`gpubroker.common.money.apportion`), so lines and columns add up to the
-total to the last digit shown, and the total is that of ``GET /costs``.
+Amounts and hours are those of the ledger, with what is not booked yet (:mod:`billing.cost_groups`). Every amount is a
+part of one rounding (:func:`gpubroker.common.money.apportion`), so lines and columns add up to the total to the last
+digit shown, and the total is that of ``GET /costs``.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Count, Max, Min, Q
 
+from billing.cost_groups import Group, grouped
+from billing.costs import hours
 from billing.models import Consumer, MeterSegment
 from billing.periods import Period, month_of
 from gpubroker.common import clock
-from gpubroker.common.money import MICRO, SECONDS_PER_HOUR, apportion, as_number, exact_cost
+from gpubroker.common.money import MICRO, apportion, as_number, dollars
 
 ZERO = Decimal(0)
 _MONTH = re.compile(r"20[0-9]{2}-(?:0[1-9]|1[0-2])")
 GPU, STORAGE, BANDWIDTH = "gpu_cost", "storage_cost", "bandwidth_cost"
-#: The meter's kinds by the column of a statement that they stand in.
-COLUMNS = (GPU, STORAGE, BANDWIDTH)
+#: The columns of a statement, and what of a group of costs (:class:`billing.cost_groups.Group`) stands in them.
+COLUMNS = {GPU: "gpu", STORAGE: "disk", BANDWIDTH: "bandwidth"}
+NOTHING = Group()
 
 
 @dataclass(slots=True)
@@ -96,59 +98,50 @@ def statement(consumer: Consumer, month: date, *, unit: Decimal = MICRO) -> Stat
     now = clock.now()
     period = month_of(datetime.combine(month, time.min, UTC))
     until = min(period.end, now)
-    lines, exact = _added_up(_segments(consumer, period), period, until)
-    cells = [(line, name) for line in lines for name in COLUMNS]
-    rounded = apportion([exact[line.session_id, name] for line, name in cells], unit)
-    for (line, name), amount in zip(cells, rounded, strict=True):
+    groups = grouped("session", period, now, consumer=consumer.name)
+    lines = _lines(consumer, period, until)
+    for session_id, group in groups.items():
+        # One that began between the two questions has no times yet, but its cost belongs to the total.
+        lines.setdefault(session_id, Line(session_id)).hours = hours(group.gpu_microseconds)
+    cells = [(line, name) for line in lines.values() for name in COLUMNS]
+    exact = [dollars(getattr(groups.get(line.session_id, NOTHING), COLUMNS[name])) for line, name in cells]
+    for (line, name), amount in zip(cells, apportion(exact, unit), strict=True):
         line.parts[name] = amount
-    closed = now >= period.end and all(line.ended_at is not None for line in lines)
-    return Statement(consumer.name, period.start.date(), until, closed, tuple(lines))
+    closed = now >= period.end and all(line.ended_at is not None for line in lines.values())
+    return Statement(consumer.name, period.start.date(), until, closed, tuple(lines.values()))
 
 
-def _segments(consumer: Consumer, period: Period) -> Iterable[MeterSegment]:
+def _lines(consumer: Consumer, period: Period, until: datetime) -> dict[str, Line]:
+    """In the order in which their sessions began, without amounts. When something began and ended is told by the meter
+    alone: the ledger knows hours."""
     overlapping = Q(ended_at__isnull=True) | Q(ended_at__gt=period.start)
-    found = MeterSegment.objects.filter(overlapping, consumer=consumer, started_at__lt=period.end)
-    return found.order_by("started_at", "id").iterator(chunk_size=2000)
-
-
-def _added_up(
-    segments: Iterable[MeterSegment], period: Period, until: datetime
-) -> tuple[list[Line], dict[tuple[str, str], Decimal]]:
-    """Lines in the order in which their sessions began, without amounts; these exact, by session and column."""
+    found = MeterSegment.objects.filter(overlapping, consumer=consumer, started_at__lt=period.end).order_by()
+    spans = found.values_list("session_id", "provider", "gpu_type").annotate(
+        first=Min("started_at"), last=Max("ended_at"), running=Count("id", filter=Q(ended_at__isnull=True)),
+        number=Min("id"),
+    )  # fmt: skip
     lines: dict[str, Line] = {}
-    exact: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     still: set[str] = set()
-    for part in segments:
-        start, end = max(part.started_at, period.start), min(part.ended_at or until, until)
+    for session_id, provider, gpu_type, first, last, running, _ in spans.order_by("first", "number"):
+        start = max(first, period.start)
         if start > until:
             continue  # of a month that is still to come
-        line = lines.setdefault(part.session_id, Line(part.session_id))
-        exact[part.session_id, _column(part.kind)] += exact_cost(part.rate_per_hour, end - start)
-        _note(line.providers, part.provider)
-        _note(line.gpu_types, part.gpu_type)
+        line = lines.setdefault(session_id, Line(session_id))
+        end = until if running or last is None else min(last, until)
+        _note(line.providers, provider)
+        _note(line.gpu_types, gpu_type)
         line.started_at = min(line.started_at or start, start)
-        if part.ended_at is None:
-            still.add(part.session_id)
         line.ended_at = max(line.ended_at or end, end)
-        if part.kind == MeterSegment.Kind.GPU:
-            line.hours += _hours(end - start)
+        if running and until < period.end:
+            still.add(session_id)
     for session_id in still:
-        if until < period.end:
-            lines[session_id].ended_at = None
-    return list(lines.values()), exact
-
-
-def _column(kind: str) -> str:
-    return {MeterSegment.Kind.GPU.value: GPU, MeterSegment.Kind.DISK.value: STORAGE}.get(kind, BANDWIDTH)
+        lines[session_id].ended_at = None
+    return lines
 
 
 def _note(names: list[str], name: str) -> None:
     if name and name not in names:
         names.append(name)
-
-
-def _hours(span: timedelta) -> Decimal:
-    return Decimal(max(span, timedelta(0)) // timedelta(microseconds=1)) / (SECONDS_PER_HOUR * 1_000_000)
 
 
 def shown(found: Statement) -> dict[str, Any]:

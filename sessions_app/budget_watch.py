@@ -9,69 +9,64 @@ still there is owed, whatever the limit: it is counted, and told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from billing import budget_notices, budgets
 from billing import budget_room as rooms
-from billing import budget_spend as spend
 from billing.budget_models import Budget, Reservation
-from billing.budget_parts import TOTAL, Parts, Stretch, need
 from gpubroker.common import clock, counters
 from sessions_app import budget_end, worst_case
-from sessions_app.models import Pricing, Rental, Session
+from sessions_app.budget_held import Held, calm, held_by
+from sessions_app.models import Rental, Session
 from sessions_app.session_budget import open_rental
-from sessions_app.states import ENDABLE, FINAL, LIVE, OPEN, Debt
+from sessions_app.states import ENDABLE, LIVE, Debt
 from sessions_app.transitions import record
 
 log = logging.getLogger(__name__)
 
-BATCH = 50
+#: Budgets that are looked at together.
+BATCH = 500
 EVERY = timedelta(seconds=15)
 LEASE = timedelta(seconds=60)
-#: A machine that is to be destroyed has so much paid ahead at least; then as much more as a slow destroy may take.
-AHEAD = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A session with an open reservation."""
-
-    session: Session
-    rental: Rental | None
-    parts: Parts
-    spent: spend.Spent
-
-    def covered(self, future: Iterable[Stretch]) -> bool:
-        """What it holds is enough for that, without any margin."""
-        return all(amount <= self.parts.get(period, 0) for period, amount in need(self.spent, future).items())
-
-    def too_much(self, future: Iterable[Stretch]) -> bool:
-        """Less is enough for that, with the whole margin."""
-        return need(self.spent, future, budgets.margin())[TOTAL] * 100 <= self.parts.get(TOTAL, 0) * 99
 
 
 def look_due() -> int:
-    """Budgets that are due, each claimed by an atomic update that is its lease; how many."""
+    """Budgets that are due, claimed together by a lease; how many. Those for which something may have to be done are
+    looked after one by one."""
     now = clock.now()
-    due = Budget.objects.filter(next_check_at__lte=now).order_by("next_check_at", "id")
-    looked = 0
-    for budget_id, consumer_id in list(due.values_list("id", "consumer_id")[:BATCH]):
-        if not Budget.objects.filter(id=budget_id, next_check_at__lte=now).update(next_check_at=now + LEASE):
-            continue
+    ids = _claim(now)
+    quiet = calm(ids, now) if ids else set()
+    _next(quiet, now)
+    for budget_id, consumer_id in Budget.objects.filter(id__in=set(ids) - quiet).values_list("id", "consumer_id"):
         try:
             look(consumer_id)
         except Exception:  # told, and tried again when its lease is over: the others are not to suffer
             log.exception("budget %s cannot be looked after", budget_id)
         else:
-            # Unless it was set meanwhile, and so is due at once.
-            mine = Budget.objects.filter(id=budget_id, next_check_at=now + LEASE)
-            mine.update(next_check_at=clock.now() + EVERY)
-        looked += 1
-    return looked
+            _next([budget_id], now)
+    return len(ids)
+
+
+def _claim(now: datetime) -> list[int]:
+    due = Budget.objects.filter(next_check_at__lte=now)
+    some = list(due.order_by("next_check_at", "id").values_list("id", flat=True)[:BATCH])
+    if not some:
+        return []
+    skip = connection.features.has_select_for_update_skip_locked
+    with transaction.atomic():
+        free = due.filter(id__in=some).order_by("id").select_for_update(skip_locked=skip, no_key=True)
+        ids = list(free.values_list("id", flat=True))
+        Budget.objects.filter(id__in=ids).update(next_check_at=now + LEASE)
+    return ids
+
+
+def _next(ids: Collection[int], claimed_at: datetime) -> None:
+    """Unless one was set meanwhile, and so is due at once."""
+    mine = Budget.objects.filter(id__in=ids, next_check_at=claimed_at + LEASE)
+    mine.update(next_check_at=clock.now() + EVERY)
 
 
 def look(consumer_id: int) -> None:
@@ -103,28 +98,22 @@ def adopt(consumer_id: int) -> None:
 def _held(consumer_id: int) -> list[Held]:
     """Oldest sessions first."""
     budget = budgets.of_consumer(consumer_id)
-    if budget is None:
-        return []
-    now, parts = clock.now(), budgets.open_parts(budget)
-    sessions = Session.objects.filter(id__in=parts).order_by("created_at", "id")
-    rentals = {rental.session_id: rental for rental in Rental.objects.filter(session_id__in=parts, state__in=OPEN)}
-    spent = spend.of_sessions(list(parts), now)
-    return [Held(each, rentals.get(each.id), parts[each.id], spent.get(each.id, {})) for each in sessions]
+    return [] if budget is None else held_by([budget], clock.now()).get(budget.pk, [])
 
 
 def _step(held: Held) -> bool:
     """What one session's reservation needs now. Whether the session was cut short for it."""
-    session, rental, now = held.session, held.rental, clock.now()
-    if session.status in FINAL and rental is None:
+    session, now = held.session, clock.now()
+    if held.over:
         budgets.release(session.id)
         return False
-    if session.status not in ENDABLE:
-        _step_ending(held, now)
+    if not held.wants_change(now):
         return False
-    claim = worst_case.claim(session, rental, now)
-    # Only bids make a session that goes on cheaper: a lower one, or a pause.
-    cheaper = session.pricing == Pricing.INTERRUPTIBLE and held.too_much(claim.future)
-    if held.covered(claim.future) and not cheaper:
+    if session.status not in ENDABLE:
+        # Its machine is being destroyed or its disk is kept: less may be needed, and more is owed whatever the limit.
+        if not held.keeps_disk:
+            _tell_overrun(session, held.rental)
+        budgets.reserve(worst_case.claim(session, held.rental, now), force=True)
         return False
     try:
         with transaction.atomic():
@@ -134,21 +123,6 @@ def _step(held: Held) -> bool:
     except budgets.InsufficientBudget:
         return budget_end.squeeze(session.id)
     return False
-
-
-def _step_ending(held: Held, now: datetime) -> None:
-    """Its machine is being destroyed or its disk is kept: less may be needed, and more is owed whatever the limit."""
-    session, rental = held.session, held.rental
-    claim = worst_case.claim(session, rental, now)
-    if rental is not None and rental.state == Debt.PRESERVED:
-        change = held.too_much(claim.future) or not held.covered(claim.future)
-    else:
-        gpu, disk = worst_case.rates(session, rental)
-        change = not held.covered([Stretch(now, now + AHEAD, gpu + disk)])
-        if change:
-            _tell_overrun(session, rental)
-    if change:
-        budgets.reserve(claim, force=True)
 
 
 def _tell_overrun(session: Session, rental: Rental | None) -> None:

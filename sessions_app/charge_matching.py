@@ -7,7 +7,7 @@ import uuid
 from collections import defaultdict
 from datetime import UTC, datetime, time
 
-from billing import charges, matching
+from billing import charges, matching, traffic
 from billing.models import ProviderCharge
 from sessions_app.models import Rental
 
@@ -16,19 +16,30 @@ BATCH = 500
 
 
 def step(name: str) -> None:
-    """Fetch one day of charges; after a run's last day, match and compare."""
+    """Fetch one day of charges; after a run's last day, match them, put their traffic on the meter, and compare."""
     first_day = charges.step(name)
     if first_day is not None:
-        assign(name)
-        still_open = matching.compare(name, datetime.combine(first_day, time.min, UTC))
+        since = datetime.combine(first_day, time.min, UTC)
+        assign(name, since)
+        traffic.book(name)
+        still_open = matching.compare(name, since)
         log.info("charges of %s compared since %s: %d findings are open", name, first_day, still_open)
 
 
-def assign(name: str) -> None:
-    """Find the rental of each charge that has none yet: by the machine's id, else by the label."""
-    waiting = matching.unassigned(name)
-    for start in range(0, len(waiting), BATCH):
-        _assign(name, waiting[start : start + BATCH])
+def assign(name: str, since: datetime) -> None:
+    """Find the rental of each charge that was told since then and has none yet: by the machine's id, else by the label.
+
+    A machine that was found to be ours since then has its older charges as well: for all others it is too late.
+    """
+    orphans = Rental.objects.filter(provider=name, origin=Rental.Origin.ORPHAN, created_at__gte=since)
+    adopted = list(orphans.order_by().values_list("instance_id", flat=True))
+    waiting = {charge.pk: charge for charge in matching.unassigned(name, since)}
+    for start in range(0, len(adopted), BATCH):
+        older = matching.unassigned_of(name, adopted[start : start + BATCH])
+        waiting |= {charge.pk: charge for charge in older}
+    charged = list(waiting.values())
+    for start in range(0, len(charged), BATCH):
+        _assign(name, charged[start : start + BATCH])
 
 
 def _assign(name: str, waiting: list[ProviderCharge]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Case, Value, When
@@ -26,14 +26,28 @@ COLLAPSE_FLOOR = 10
 COLLAPSED = "not believed yet: "
 
 
-def claim_due() -> list[str]:
-    """Providers with templates whose sync is due, each claimed by an atomic update."""
-    now = clock.now()
+def _ensured(now: datetime) -> list[str]:
+    """The configured providers that have templates, each with its row."""
     names = [name for name, provider in configured.configured().items() if provider.capabilities.templates]
     known = set(TemplateSync.objects.filter(provider__in=names).values_list("provider", flat=True))
     TemplateSync.objects.bulk_create(
         [TemplateSync(provider=name, next_sync_at=now) for name in names if name not in known], ignore_conflicts=True
     )
+    return names
+
+
+def ask() -> list[str]:
+    """Somebody wants the templates now: all of them are due. Of which providers."""
+    now = clock.now()
+    names = _ensured(now)
+    TemplateSync.objects.filter(provider__in=names).update(next_sync_at=now)
+    return names
+
+
+def claim_due() -> list[str]:
+    """Providers with templates whose sync is due, each claimed by an atomic update."""
+    now = clock.now()
+    names = _ensured(now)
     due = TemplateSync.objects.filter(next_sync_at__lte=now)
     return [name for name in names if due.filter(provider=name).update(next_sync_at=now + LEASE)]
 

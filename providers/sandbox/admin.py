@@ -64,6 +64,7 @@ class Admin:
             ("POST", "instances/{id}/wipe-keys", self.wipe_keys),
             ("POST", "instances/{id}/move", self.move),
             ("POST", "instances/{id}/load", self.load),
+            ("POST", "instances/{id}/traffic", self.traffic),
         ):
             app.router.add_route(method, f"/_sandbox/{path}", _json_endpoint(handler))
 
@@ -97,7 +98,7 @@ class Admin:
     def _view(self, contract: Contract, owners: dict[int, Account]) -> dict[str, Any]:
         now = self._engine.clock.now()
         dead = contract.destroyed_at is not None
-        gpu, disk = contract.dollars("gpu", now), contract.dollars("disk", now)
+        gpu, disk, traffic = (contract.dollars(kind, now) for kind in ("gpu", "disk", "bwd"))
         return {
             "id": contract.name,
             "label": contract.label,
@@ -112,7 +113,8 @@ class Admin:
             "intended": contract.intended,
             "gpu_dollars": gpu,
             "disk_dollars": disk,
-            "total_dollars": gpu + disk,
+            "traffic_dollars": traffic,
+            "total_dollars": gpu + disk + traffic,
             "gpu_rate": contract.gpu_rate,
             "disk_rate": contract.disk_rate,
             "gpu_name": contract.offer["model"]["name"],
@@ -289,6 +291,13 @@ class Admin:
         contract.load.update({name: float(body[name]) for name in ("utilization", "memory_used") if name in body})
         self._engine.ledger.save(contract)
         return {"id": contract.name, **contract.load}
+
+    async def traffic(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+        """It has received something that costs ``dollars``."""
+        contract = self._contract(request.match_info["id"])
+        billing.use_traffic(contract, float(body["dollars"]), self._engine.clock.now())
+        self._engine.ledger.save(contract)
+        return {"id": contract.name, "traffic_dollars": contract.dollars("bwd", self._engine.clock.now())}
 
     # -- helpers ---------------------------------------------------------------------------------------------
 

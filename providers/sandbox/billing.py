@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from providers.sandbox.instances import Contract
+from providers.sandbox.instances import Contract, Span
 from providers.sandbox.ledger import Account, Ledger
 
 
 def cost(contract: Contract, until: float) -> float:
-    """Dollars of a contract so far, GPU and disk."""
+    """Dollars of a contract so far: GPU, disk and traffic."""
     return sum(span.dollars(until) for span in contract.spans)
 
 
@@ -31,6 +31,11 @@ def ran_dry_at(ledger: Ledger, account: Account, since: float, now: float) -> fl
     return high
 
 
+def use_traffic(contract: Contract, dollars: float, at: float) -> None:
+    """It has just received so much, which is billed by volume: a second at that price."""
+    contract.spans.append(Span("bwd", at - 1, dollars * 3600, at))
+
+
 def close_spans(contract: Contract, kinds: tuple[str, ...], at: float) -> None:
     for span in contract.spans:
         if span.kind in kinds and span.end is None:
@@ -46,18 +51,19 @@ class Charge:
     end: float
     gpu: float
     disk: float
+    traffic: float
 
     @property
     def total(self) -> float:
-        return self.gpu + self.disk
+        return self.gpu + self.disk + self.traffic
 
 
 def charges(ledger: Ledger, account: Account, since: float, until: float) -> list[Charge]:
     """One charge for each of the account's contracts, dead or alive, that cost something in the stretch."""
     found = []
     for contract in ledger.all_contracts(account.id):
-        gpu, disk = contract.dollars("gpu", until, since), contract.dollars("disk", until, since)
-        if gpu or disk:
+        gpu, disk, traffic = (contract.dollars(kind, until, since) for kind in ("gpu", "disk", "bwd"))
+        if gpu or disk or traffic:
             end = until if contract.destroyed_at is None else min(until, contract.destroyed_at)
-            found.append(Charge(contract, max(since, contract.created_at), end, gpu, disk))
+            found.append(Charge(contract, max(since, contract.created_at), end, gpu, disk, traffic))
     return found

@@ -15,7 +15,8 @@ REBOOT_SHARE = 0.4
 
 @dataclass(slots=True)
 class Span:
-    """A stretch of billed time: ``kind`` "gpu" or "disk", ``rate`` in dollars per hour, open while ``end`` is None."""
+    """A stretch of billed time: ``kind`` "gpu", "disk" or, over in a second, "bwd" (traffic), ``rate`` in dollars per
+    hour, open while ``end`` is None."""
 
     kind: str
     start: float

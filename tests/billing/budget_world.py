@@ -19,7 +19,7 @@ from billing.services import ensure_consumer
 from gpubroker.common import clock
 from gpubroker.common.money import from_micros
 from providers.base import Created
-from sessions_app import budget_views, launch, meter, services
+from sessions_app import budget_views, launch, meter, services, tasks
 from sessions_app.ending import close_rental, end_session
 from sessions_app.models import Rental, Session
 from sessions_app.planning import Wish
@@ -151,3 +151,8 @@ def assert_books_agree(consumer: str = ME) -> None:
 def within_limits(consumer: str = ME) -> bool:
     rows = BudgetPeriod.objects.filter(budget__consumer__name=consumer)
     return all(each.settled_micros + each.held_micros <= each.limit_micros == each.cap_micros for each in rows)
+
+
+def look() -> None:
+    """The scheduler's round, for whoever is due."""
+    tasks.budgets()

@@ -7,16 +7,18 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from billing import webhooks
-from billing.budget_models import Budget, Reservation
+from billing.budget_models import Budget, BudgetPeriod, Reservation
 from gpubroker.common.models import Counter
-from sessions_app import budget_watch, drive, meter, tasks
+from sessions_app import budget_watch, drive, meter
 from sessions_app.extend import extend
 from sessions_app.models import Event, Session
 from sessions_app.states import Debt, EndReason, Status
 from tests.billing import budget_world as world
-from tests.billing.budget_world import StoppedClock, boot, budget, counters, end, gone, rent, shown
+from tests.billing.budget_world import StoppedClock, boot, budget, counters, end, gone, look, rent, shown
 from tests.sandbox import SandboxProcess
 
 pytestmark = pytest.mark.django_db
@@ -37,11 +39,6 @@ def fresh(session: Session) -> Session:
 
 def events(session: Session, kind: str) -> list[Event]:
     return list(Event.objects.filter(session_id=session.id, kind=kind).order_by("id"))
-
-
-def look() -> None:
-    """The scheduler's round, for whoever is due."""
-    tasks.budgets()
 
 
 # -- A limit that was lowered ------------------------------------------------------------------------------------
@@ -341,3 +338,32 @@ def test_one_session_that_cannot_be_looked_after_does_not_keep_the_others(
     look()
     assert Reservation.objects.get(session_id=dearer.id).amount > before
     assert f"what session {broken.id} holds of its budget cannot be looked after" in caplog.text
+
+
+def test_hundreds_of_budgets_take_few_queries_while_nothing_is_to_be_done(time: StoppedClock) -> None:
+    world.list_offers(24)
+    for number in range(1, 25):
+        budget(f"consumer-{number}", monthly_limit=4, total_limit=9)
+        boot(rent(number, consumer=f"consumer-{number}"))
+    look()
+    time.advance(minutes=20)
+    with CaptureQueriesContext(connection) as captured:
+        assert budget_watch.look_due() == 24
+    assert len(captured) <= 20
+    assert set(Budget.objects.values_list("next_check_at", flat=True)) == {time.at + budget_watch.EVERY}
+
+
+def test_of_many_the_one_that_something_is_due_for_is_looked_after(time: StoppedClock) -> None:
+    for number, name in enumerate(("calm", "warned", "dearer"), start=1):
+        budget(name, monthly_limit={"warned": 3}.get(name, 20))
+        boot(rent(number, consumer=name))
+    look()
+    before = counters(consumer="dearer")[1]
+    meter.run(Session.objects.get(consumer__name="dearer").rentals.get(), "gpu", Decimal("1.19"), time.at)
+    time.advance(minutes=100)
+    look()
+    told = BudgetPeriod.objects.order_by("budget__consumer__name").values_list("budget__consumer__name", "told_percent")
+    assert list(told) == [("calm", 0), ("dearer", 0), ("warned", 50)]
+    assert counters(consumer="dearer")[1] > before
+    for name in ("calm", "warned", "dearer"):
+        world.assert_books_agree(name)

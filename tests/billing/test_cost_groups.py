@@ -84,7 +84,7 @@ def test_a_line_says_what_it_was_for(api: Api) -> None:
     answer = api.get("/costs", group_by="session", start_date="2026-03-15", end_date="2026-03-15")
     assert {name: value for name, value in answer.items() if name != "groups"} == {
         "consumer_id": "", "group_by": "session", "start_date": "2026-03-15", "end_date": "2026-03-15",
-        "total_cost": 1.8, "hours_used": 1, "count": 2,
+        "total_cost": 1.8, "hours_used": 1, "count": 2, "total": 2, "next": None,
     }  # fmt: skip
     ada, bob = answer["groups"]
     assert ada == {
@@ -95,6 +95,37 @@ def test_a_line_says_what_it_was_for(api: Api) -> None:
         **NOTHING, "session_id": "sess-bob", "total_cost": 1.15, "gpu_cost": 1, "storage_cost": 0.1,
         "bandwidth_cost": 0.05, "failed_attempts_cost": 0.1, "hours_used": 0.5,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("group_by", ["session", "hour", "day", "consumer"])
+def test_pages(api: Api, group_by: str) -> None:
+    whole = api.get("/costs/summary", group_by=group_by)
+    lines: list[Any] = []
+    following: dict[str, str] = {}
+    for left in range(whole["total"] - 1, -1, -1):
+        page = api.get("/costs/summary", 200, group_by=group_by, limit=1, **following)
+        assert (page["count"], page["total"], page["total_cost"]) == (1, whole["total"], 2.35)
+        assert (page["next"] is None) == (left == 0)
+        lines += page["groups"]
+        following = {"after": page["next"] or ""}
+    assert lines == whole["groups"]
+    beyond = api.get("/costs/summary", group_by=group_by, after="~")
+    assert (beyond["groups"], beyond["count"], beyond["next"]) == ([], 0, None)
+    assert api.get("/costs/summary", 400, group_by=group_by, limit=0)["field"] == "limit"
+
+
+def test_a_summary_prints_the_same_amounts_as_its_lines(api: Api) -> None:
+    """Thirds of a millionth: rounded by themselves they would not add up."""
+    for number, provider in enumerate(("vastai", "tensordock", "vastai")):
+        dear = used("ada", f"sess-third-{number}", provider, f"GPU {number}")
+        services.set_rate(dear, "gpu", Decimal("0.00000140"), NOW - timedelta(minutes=20))
+        services.settle(dear.rental_id, NOW)
+    summary = api.get("/costs/summary")
+    for group_by in ("provider", "gpu_type"):
+        assert summary[f"by_{group_by}"] == found(api, group_by)
+        assert sum(Decimal(str(each)) for each in summary[f"by_{group_by}"].values()) == Decimal(
+            str(summary["total_cost"])
+        )
 
 
 def test_one_consumer_one_session_and_days(api: Api) -> None:

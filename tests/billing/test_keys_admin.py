@@ -74,13 +74,18 @@ def test_a_bad_wish_says_why(ann: Client, wish: dict[str, Any], sentence: str) -
 
 def test_revoke_and_rotate(ann: Client) -> None:
     first, second = make("lab"), make("lab")
-    page = ann.post(LIST, {"action": "rotate", "_selected_action": [first.key.pk, second.key.pk]})
+    chosen = {"action": "rotate", "_selected_action": [first.key.pk, second.key.pk]}
+    assert secrets_in(ann.post(LIST, chosen)) == []
+    page = ann.post(LIST, {**chosen, "confirmed": "yes"})
     assert page.status_code == 200
     assert [keys.keyring.check(secret) is not None for secret in secrets_in(page)] == [True, True]
     assert keys.keyring.check(first.secret) is not None
-    refused = ann.post(LIST, {"action": "rotate", "_selected_action": [first.key.pk]}, follow=True)
+    chosen = {"_selected_action": [first.key.pk], "confirmed": "yes"}
+    refused = ann.post(LIST, {"action": "rotate", **chosen}, follow=True)
     assert "was replaced by" in refused.content.decode()
-    ann.post(LIST, {"action": "revoke", "_selected_action": [first.key.pk]})
+    ann.post(LIST, {"action": "revoke", **chosen, "confirm_typed": "revoke 2"})
+    assert keys.keyring.check(first.secret) is not None
+    ann.post(LIST, {"action": "revoke", **chosen, "confirm_typed": "revoke 1"})
     assert keys.keyring.check(first.secret) is None
     assert keys.keyring.check(second.secret) is not None
 
@@ -91,7 +96,8 @@ def test_who_may_only_look_makes_and_ends_nothing() -> None:
     assert looker.get(ADD).status_code == 403
     assert looker.post(ADD, {"consumer": "lab", "scopes": ["read"]}).status_code == 403
     for action in ("revoke", "rotate"):
-        looker.post(LIST, {"action": action, "_selected_action": [made.key.pk]})
+        answer = {"confirmed": "yes", "confirm_typed": "revoke 1"}
+        looker.post(LIST, {"action": action, "_selected_action": [made.key.pk], **answer})
     assert ApiKey.objects.count() == 1
     assert keys.keyring.check(made.secret) is not None
 

@@ -18,7 +18,6 @@ from providers.extras import Charge, ChargeItem
 from sessions_app import charge_matching
 from sessions_app.models import Event, Rental
 from sessions_app.states import Debt
-from tests.billing.test_keys_admin import logged_in
 from tests.harness import Api, Driver, MovableClock
 from tests.sandbox import DEFAULT_TENSORDOCK_TOKEN, SandboxProcess
 from tests.sessions_app.test_states import make_rental, make_session
@@ -67,7 +66,7 @@ def covered(until: datetime, first: date = date(2026, 3, 1)) -> None:
 
 
 def compared(since: datetime = NOON - timedelta(days=3)) -> list[Any]:
-    charge_matching.assign("vastai")
+    charge_matching.assign("vastai", since)
     matching.compare("vastai", since)
     rows = BillFinding.objects.order_by("kind", "subject")
     return [(row.kind, row.session_id or row.instance_id, row.ours, row.theirs, row.state) for row in rows]
@@ -262,6 +261,24 @@ def test_a_charge_without_a_rental(now: Ticking) -> None:
     assert [row[4] for row in compared() if row[:2] == ("unowned", "7")] == ["settled"]
 
 
+def test_strangers_are_not_read_again_and_again(now: Ticking) -> None:
+    """What was told of them stays, with what it came to; a stranger who is charged again is added up as a whole."""
+    covered(NOON + 30 * HOUR)
+    charges.keep("vastai", [charge(machine, "7", label="a notebook") for machine in ("7", "8")])
+    compared()
+    finding = BillFinding.objects.get(subject="instance-8")
+    assert matching.decide(finding, "explained", "staff:ann") is True
+    now.at = NOON + timedelta(days=40)
+    charges.keep("vastai", [charge("7", "2", NOON + timedelta(days=39))])
+    later = NOON + timedelta(days=37)
+    assert [row.instance_id for row in matching.unassigned("vastai", later)] == ["7"]
+    assert compared(later) == [("unowned", "7", 0, 9, "open"), ("unowned", "8", 0, 7, "explained")]
+    # An orphan that is found by then has its older charges, too.
+    make_rental(None, Debt.LIVE, instance_id="8", origin="orphan", created_at=now.at)
+    assert compared(later)[-1][4] == "settled"
+    assert ProviderCharge.objects.filter(rental_id__isnull=False).count() == 1
+
+
 def test_a_machine_is_known_by_its_label_where_the_id_is_not(now: Ticking) -> None:
     """The create's answer was lost, and the machine died before it was found."""
     rental = make_rental(make_session(), Debt.CLOSED)
@@ -275,7 +292,7 @@ def test_of_two_rentals_of_one_machine_the_one_that_had_it_then(now: Ticking) ->
     first = make_rental(make_session(), Debt.CLOSED, instance_id="5", created_at=NOON - HOUR)
     second = make_rental(None, Debt.LIVE, instance_id="5", created_at=NOON + HOUR, origin="orphan")
     charges.keep("vastai", [charge("5", "1"), charge("5", "2", NOON + 2 * HOUR), charge("5", "3", NOON - 5 * HOUR)])
-    charge_matching.assign("vastai")
+    charge_matching.assign("vastai", NOON - HOUR)
     found = dict(ProviderCharge.objects.values_list("amount", "rental_id"))
     assert found == {Decimal(1): first.id, Decimal(2): second.id, Decimal(3): first.id}
 
@@ -338,35 +355,6 @@ def test_the_list_has_the_largest_first_and_can_be_filtered(now: Ticking, sandbo
     assert [row["session_id"] for row in only["findings"]] == ["sess-2"]
     assert api.get("/providers/vastai/findings", 400, state="odd")["field"] == "state"
     assert api.get("/providers/nobody/findings", 404)["provider"] == "nobody"
-
-
-def test_people_decide_in_the_admin(now: Ticking) -> None:
-    metered("1")
-    covered(NOON + 30 * HOUR)
-    charges.keep("vastai", [charge("1", "2")])
-    compared()
-    finding = BillFinding.objects.get()
-    ask = {"action": "explain", "_selected_action": [finding.pk]}
-    path = "/admin/billing/billfinding/"
-    logged_in("view_billfinding").post(path, ask)
-    finding.refresh_from_db()
-    assert finding.state == "open"
-
-
-def test_who_may_decides_in_the_admin(now: Ticking) -> None:
-    metered("1")
-    covered(NOON + 30 * HOUR)
-    charges.keep("vastai", [charge("1", "2")])
-    compared()
-    finding = BillFinding.objects.get()
-    ann = logged_in(superuser=True)
-    for action, state in (("explain", "explained"), ("reopen", "open"), ("ignore", "ignored")):
-        ann.post("/admin/billing/billfinding/", {"action": action, "_selected_action": [finding.pk]})
-        finding.refresh_from_db()
-        assert finding.state == state
-    assert (finding.decided_by, finding.decided_at) == ("staff:ann", NOON)
-    for page in ("billfinding", "providercharge", "chargefetch", "providerbalance"):
-        assert ann.get(f"/admin/billing/{page}/").status_code == 200
 
 
 def test_many_rentals_take_few_queries(now: Ticking, django_assert_max_num_queries: Any) -> None:

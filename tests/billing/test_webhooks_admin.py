@@ -38,11 +38,12 @@ def test_the_admin_shows_all_but_secrets_and_sends_again(receiver: Receiver) -> 
         assert made.secret not in page.content.decode()
         assert endpoint.secret_sealed not in page.content.decode()
     assert message_id in ann.get(f"{ADMIN}?q={message_id}").content.decode()
-    done = ann.post(ADMIN, {"action": "redeliver", "_selected_action": [row.pk]}, follow=True)
+    again = {"action": "redeliver", "_selected_action": [row.pk], "confirmed": "yes"}
+    done = ann.post(ADMIN, again, follow=True)
     assert "1 on their way again." in done.content.decode()
     assert deliver.drain() == 1
     webhooks.change(endpoint, by="test", active=False)
-    refused = ann.post(ADMIN, {"action": "redeliver", "_selected_action": [row.pk]}, follow=True)
+    refused = ann.post(ADMIN, again, follow=True)
     assert "is not active" in refused.content.decode()
     assert ann.post(f"{ADMIN}{row.pk}/change/", {"state": "failed"}).status_code == 403
     assert ann.post(f"/admin/billing/webhookendpoint/{endpoint.id}/delete/", {"post": "yes"}).status_code == 403
@@ -56,5 +57,5 @@ def test_who_may_only_look_sends_nothing(receiver: Receiver) -> None:
     assert deliver.drain() == 1
     before = WebhookDelivery.objects.values().get()
     assert looker.get(ADMIN).status_code == 200
-    looker.post(ADMIN, {"action": "redeliver", "_selected_action": [only().pk]})
+    looker.post(ADMIN, {"action": "redeliver", "_selected_action": [only().pk], "confirmed": "yes"})
     assert WebhookDelivery.objects.values().get() == before

@@ -119,6 +119,10 @@ def _charge_row(charge: billing.Charge) -> dict[str, Any]:
             hours = amount / rate if rate else 0.0
             item = {"type": kind, "description": f"{hours:.3f} hours at ${rate:.3f}/hour", "amount": round(amount, 3)}
             items.append({**item, "start": charge.start, "end": charge.end, "source": f"instance-{contract.id}"})
+    if charge.traffic:
+        price = contract.offer.get("inet_cost") or 0.01
+        gigabytes = f"{charge.traffic / price:.3f} GB at ${price:.3f}/GB"
+        items.append({"type": "bwd", "description": gigabytes, "amount": round(charge.traffic, 3)})
     return {
         "start": charge.start,
         "end": charge.end,
