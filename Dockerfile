@@ -8,6 +8,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
 # What we depend on changes seldom: a layer of its own.
 COPY pyproject.toml uv.lock README.md ./
 RUN uv sync --frozen --no-dev --no-install-project --no-cache
+COPY docs/runbook.md docs/runbook.md
 COPY gpubroker gpubroker
 COPY providers providers
 COPY offers offers

@@ -55,10 +55,12 @@ def _ticking(now: datetime) -> bool:
 def health(request: HttpRequest) -> JsonResponse:
     now = clock.now()
     lifecycle, inventory, ready, database = "stopped", "empty", False, True
+    resting: set[str] = set()
     try:
         ready = _startup_sweep_done(now)
         lifecycle = "running" if _ticking(now) else "stopped"
         inventory = offers.health(list(configured.configured()))
+        resting = offers.in_maintenance() & set(configured.configured())
     except DatabaseError:
         log.exception("database unavailable")
         ready = database = False
@@ -67,6 +69,7 @@ def health(request: HttpRequest) -> JsonResponse:
         "inventory": inventory,
         "ready": "true" if ready else "false",
         "database": "ok" if database else "unavailable",
+        **({"maintenance": ", ".join(sorted(resting))} if resting else {}),
     }
     body = {"status": "ok" if ready else "unavailable", "timestamp": clock.iso(now), "services": services}
     return JsonResponse(body, status=200 if ready else 503)

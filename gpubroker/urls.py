@@ -7,11 +7,14 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from gpubroker import health, metrics
 from gpubroker.common.login import ThrottledLogin
+from gpubroker.console import pages
 
+admin.site.extra_urls = pages.urls  # type: ignore[attr-defined]  # the theme's site asks for it
 admin.site.login_form = ThrottledLogin
 admin.site.site_header = "GPU Broker"
 admin.site.site_title = "GPU Broker"
 admin.site.index_title = "What runs, what it costs, what is owed"
+admin.site.index_template = "console/start.html"
 
 urlpatterns = [
     path("health", health.health),
@@ -31,6 +34,6 @@ urlpatterns = [
 ]
 
 handler400 = "gpubroker.common.errors.bad_request"
-handler403 = "gpubroker.common.errors.forbidden"
-handler404 = "gpubroker.common.errors.not_found"
+handler403 = "gpubroker.console.refusals.forbidden"
+handler404 = "gpubroker.console.refusals.not_found"
 handler500 = "gpubroker.common.errors.server_error"

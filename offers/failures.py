@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
 from gpubroker.common import clock
 from offers import health
@@ -77,6 +77,30 @@ def _as_failures(rows: QuerySet[OfferFailure]) -> tuple[Failure, ...]:
         Failure(machine_key(provider, machine_id, offer_id), provider, gpu_type, reason, at)
         for provider, machine_id, offer_id, gpu_type, reason, at in rows.order_by("at").values_list(*columns)
     )
+
+
+def counts(offers: Iterable[Offer]) -> dict[str, int]:
+    """How often attempts on each offer's machine failed within :data:`KEPT`, by :func:`offers.health.machine_key`; one
+    query, and machines without a failure are left out."""
+    found: dict[str, int] = {}
+    chosen = list(offers)
+    named = {offer.machine_id for offer in chosen if offer.machine_id}
+    unnamed = {offer.id for offer in chosen if not offer.machine_id}
+    theirs = Q(machine_id__in=named) | Q(machine_id="", offer_id__in=unnamed)
+    rows = OfferFailure.objects.filter(theirs, at__gt=clock.now() - KEPT).order_by()
+    for provider, machine_id, offer_id, failed in rows.values_list("provider", "machine_id", "offer_id").annotate(
+        failed=Count("id")
+    ):
+        machine = machine_key(provider, machine_id, offer_id)
+        found[machine] = found.get(machine, 0) + failed
+    return found
+
+
+def of_machine(offer: Offer) -> QuerySet[OfferFailure]:
+    """Of the machine that this offer is a part of, the newest first, within :data:`KEPT`."""
+    mine = {"machine_id": offer.machine_id} if offer.machine_id else {"machine_id": "", "offer_id": offer.id}
+    rows = OfferFailure.objects.filter(provider=offer.provider, at__gt=clock.now() - KEPT, **mine)
+    return rows.order_by("-at", "-id")
 
 
 def is_suppressed(offer: Offer) -> bool:

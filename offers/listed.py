@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+
+from django.db.models import QuerySet
 
 from gpubroker.common import clock
 from gpubroker.common.renderers import JSONRenderer
@@ -37,6 +41,16 @@ class Listed:
     #: Everything the API shows, except ``availability_confidence``, which depends on the time of asking: as JSON, up to
     #: where its number follows.
     printed: bytes
+    #: The hash of the row that it was made from, but for ``fetched_at``.
+    row: int
+
+    def at(self, fetched_at: datetime) -> Listed:
+        """The same offer, seen again in a later listing."""
+        if fetched_at == self.fetched_at:
+            return self
+        # Quotes in a vendor's texts are escaped, so this stands there once.
+        printed = self.printed.replace(_stamp(self.fetched_at), _stamp(fetched_at), 1)
+        return replace(self, fetched_at=fetched_at, printed=printed)
 
     def print(self, sure: bytes) -> bytes:
         """The offer as JSON, with that confidence."""
@@ -59,6 +73,12 @@ def confidence(fetched_at: datetime, now: datetime, factor: float) -> float:
 def judged(fresh: float, factor: float) -> float:
     """Freshness, less what is thought of the machine; two decimals."""
     return fresh if factor == 1.0 else round(fresh * factor, 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _stamp(fetched_at: datetime) -> bytes:
+    """As it stands in what is printed."""
+    return b'"fetched_at":' + JSONRenderer().render(clock.iso(fetched_at))
 
 
 def _number(value: Decimal | None) -> float | None:
@@ -100,7 +120,25 @@ def shown(offer: Offer) -> dict[str, Any]:
     return body
 
 
-def listed(offer: Offer) -> Listed:
+#: All of a row that a listing needs: the vendor's own row weighs most, and is not among it. When it was seen is last.
+_STEADY = [each.attname for each in Offer._meta.concrete_fields if each.name not in ("raw", "fetched_at")]
+_COLUMNS = (*_STEADY, "fetched_at")
+_ID = _COLUMNS.index("id")
+
+
+def loaded(offers: QuerySet[Offer], before: Mapping[str, Listed]) -> Iterator[Listed]:
+    """Each of them; those that are as they were ``before``, by id, are not printed again, which is most of the work."""
+    rows: Iterable[tuple[Any, ...]] = offers.values_list(*_COLUMNS).iterator(500)
+    for row in rows:
+        digest, known = hash(row[:-1]), before.get(row[_ID])
+        if known is not None and known.row == digest:
+            yield known.at(row[-1])
+        else:
+            yield listed(Offer(**dict(zip(_COLUMNS, row, strict=True))), digest)
+
+
+def listed(offer: Offer, row: int = 0) -> Listed:
+    """``row``: see :attr:`Listed.row`; 0 where nobody will ask for it again."""
     return Listed(
         id=offer.id,
         provider=offer.provider,
@@ -115,4 +153,5 @@ def listed(offer: Offer) -> Listed:
         gpu_type=offer.gpu_type,
         machine=machine_key(offer.provider, offer.machine_id, offer.id),
         printed=JSONRenderer().render(shown(offer))[:-1] + b',"availability_confidence":',
+        row=row,
     )

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from django.db import models
 
+from offers.price_models import OfferPrice as OfferPrice
+
 
 class Offer(models.Model):
     """One rentable machine slice. Rows are never deleted: an offer that is no longer listed is withdrawn."""
@@ -92,6 +94,10 @@ class ProviderInventory(models.Model):
     #: Implausible listings in a row: believed in the end, see ``COLLAPSE_PATIENCE``.
     refusals_in_a_row = models.PositiveIntegerField(default=0)
     offer_count = models.PositiveIntegerField(default=0)
+    #: Since when nothing new is rented there, why, and who said so; null: it is. See ``sessions_app.maintenance``.
+    maintenance_since = models.DateTimeField(null=True)
+    maintenance_reason = models.CharField(max_length=300, blank=True)
+    maintenance_by = models.CharField(max_length=160, blank=True)
 
     class Meta:
         verbose_name_plural = "provider inventories"

@@ -146,7 +146,15 @@ def detail(offer: Offer) -> dict[str, Any]:
     machine = machine_key(offer.provider, offer.machine_id, offer.id)
     factor = failures.remembered().at(now).factor(machine, offer.provider, offer.gpu_type)
     sure = confidence(offer.fetched_at, now, factor)
-    return {**shown(offer), "availability_confidence": sure, "price_includes": price_includes(offer.provider)}
+    available = offer.available and offer.provider not in in_maintenance()
+    told = {"available": available, "availability_confidence": sure, "price_includes": price_includes(offer.provider)}
+    return {**shown(offer), **told}
+
+
+def in_maintenance() -> set[str]:
+    """Providers that take no new session now, by a person's word."""
+    closed = ProviderInventory.objects.filter(maintenance_since__isnull=False)
+    return set(closed.values_list("provider", flat=True))
 
 
 def price_includes(provider: str) -> list[str]:

@@ -18,8 +18,8 @@ from django.db.models import F
 from gpubroker.common import clock, gathered, rows
 from gpubroker.common import providers as configured
 from gpubroker.common.money import quantize
-from offers import bids
-from offers.models import FetchRun, Offer, ProviderInventory
+from offers import bids, prices
+from offers.models import FetchRun, Offer, OfferPrice, ProviderInventory
 from providers.base import OfferData, OfferListing
 from providers.errors import ProviderError
 from providers.gpus import gpu_key, vram_gb
@@ -171,6 +171,7 @@ def _upsert(wanted: dict[str, dict[str, Any]], available: dict[str, Offer], at: 
     added: list[Offer] = []
     changed: list[Offer] = []
     same: list[str] = []
+    moved: list[OfferPrice] = []
     existing = dict(available)
     unknown = [offer_id for offer_id in wanted if offer_id not in existing]
     for start in range(0, len(unknown), 500):
@@ -183,6 +184,8 @@ def _upsert(wanted: dict[str, dict[str, Any]], available: dict[str, Offer], at: 
         elif known.withdrawn_at is None and all(getattr(known, column) == fields[column] for column in COMPARED):
             same.append(offer_id)
         else:
+            if known.price_per_hour != fields["price_per_hour"]:
+                moved.append(prices.changed(known, fields["price_per_hour"], at))
             for column, value in fields.items():
                 setattr(known, column, value)
             known.withdrawn_at, known.withdrawn_reason = None, ""
@@ -191,6 +194,7 @@ def _upsert(wanted: dict[str, dict[str, Any]], available: dict[str, Offer], at: 
     Offer.objects.bulk_create(added, batch_size=500)
     columns = [*COMPARED, "max_duration_hours", "raw", "fetched_at", "withdrawn_at", "withdrawn_reason"]
     rows.write_each(changed, columns)
+    prices.write(moved, at)
     for start in range(0, len(same), 500):
         Offer.objects.filter(id__in=same[start : start + 500]).update(fetched_at=at)
     gone = list(existing)
@@ -261,6 +265,11 @@ def offer_fields(data: OfferData) -> dict[str, Any] | None:
 def _digest(raw: Mapping[str, Any]) -> str:
     steady = json.dumps([raw.get(name) for name in STEADY], default=str)
     return hashlib.blake2b(steady.encode(), digest_size=8).hexdigest()
+
+
+def due_now(name: str) -> None:
+    """A fetch was broken off by our own side: its lease is void."""
+    ProviderInventory.objects.filter(provider=name).update(next_fetch_at=clock.now())
 
 
 #: An early fetch comes no sooner than this after the last good one.

@@ -20,7 +20,7 @@ from django.db import DatabaseError, close_old_connections, connections
 
 from offers.failures import remembered
 from offers.health import Health
-from offers.listed import Listed, freshness, listed
+from offers.listed import Listed, freshness, loaded
 from offers.models import Offer, ProviderInventory
 from offers.pages import Page
 from offers.rendered import Rendered
@@ -81,10 +81,14 @@ class Snapshot:
         return self.step(now), query, hash_id
 
 
-def _load(version: tuple[tuple[str, int], ...]) -> Snapshot:
-    rows = Offer.objects.filter(withdrawn_at__isnull=True).defer("raw")
+def _load(version: tuple[tuple[str, int], ...], before: Snapshot | None = None) -> Snapshot:
+    """What the database has now; offers that are as they were ``before`` are taken over from there."""
+    # Nothing is rented from a provider in maintenance; whoever sets or ends it makes a new version.
+    closed = ProviderInventory.objects.filter(maintenance_since__isnull=False).values("provider")
+    rows = Offer.objects.filter(withdrawn_at__isnull=True).exclude(provider__in=closed)
     # Sorted here: databases differ in how they compare texts.
-    offers = tuple(sorted((listed(offer) for offer in rows.iterator(500)), key=lambda each: (each.price, each.id)))
+    known = {} if before is None else {each.id: each for each in before.offers}
+    offers = tuple(sorted(loaded(rows, known), key=lambda each: (each.price, each.id)))
     fetched = tuple(sorted({offer.fetched_at for offer in offers}))
     return Snapshot(version=version, offers=offers, fetched=fetched, health=remembered())
 
@@ -136,7 +140,7 @@ class _Holder:
                 return self.snapshot  # whoever was before us has just loaded it
             version = tuple(ProviderInventory.objects.order_by("provider").values_list("provider", "version"))
             if self.snapshot is None or self.loaded is not wanted or self.snapshot.version != version:
-                self.snapshot = _load(version)
+                self.snapshot = _load(version, self.snapshot)
             self.checked, self.loaded = time.monotonic(), wanted
             return self.snapshot
         finally:

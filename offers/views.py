@@ -45,7 +45,8 @@ class OfferView(APIView):
     )  # fmt: skip
     def get(self, request: Request, offer_id: str) -> Response:
         """One offer as its provider last listed it; with `disk_gb` also a `quote`: what an hour costs with that disk.
-        404 as soon as the provider no longer lists it, and while its machine is suppressed after failures."""
+        404 as soon as the provider no longer lists it, and while its machine is suppressed after failures. `available`
+        is false while its provider is in maintenance: then nothing is rented there."""
         params = read_query(QuoteParams, request.query_params)
         offer = found(offer_id)
         answer = selectors.detail(offer)

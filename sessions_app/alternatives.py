@@ -17,7 +17,7 @@ from offers import failures
 from offers.health import machine_key
 from offers.listed import confidence
 from offers.models import Offer
-from sessions_app import planning, session_budget
+from sessions_app import maintenance, planning, session_budget
 from sessions_app.models import Rental, RetryScope, Session
 from sessions_app.planning import Plan
 from sessions_app.states import LIVE, EndReason
@@ -80,7 +80,7 @@ def _ranked(session: Session, tried: Sequence[Rental]) -> list[Offer]:
 def _fitting(session: Session, tried: Sequence[Rental], now: datetime) -> QuerySet[Offer]:
     """All that the database can tell; the rest is the plan's to refuse."""
     first = tried[0]
-    refused = {rental.provider for rental in tried if rental.failure in ELSEWHERE}
+    refused = {rental.provider for rental in tried if rental.failure in ELSEWHERE} | maintenance.under()
     most = session.max_price or (first.price_asked or session.price_per_hour) * MOST_TIMES_THE_FIRST_PRICE
     hours = Decimal((session.expires_at - now).total_seconds()) / 3600
     price = Q(price_per_hour__lte=most)

@@ -18,7 +18,7 @@ from django.db.models.functions import RowNumber
 
 from gpubroker.common import clock
 from sessions_app.models import Rental, Session
-from sessions_app.states import ENDABLE, Debt
+from sessions_app.states import ENDABLE, Debt, Status
 from sessions_app.transitions import lock_rentals
 
 T = TypeVar("T")
@@ -120,6 +120,20 @@ def take_session(session_id: str) -> bool:
     """For a nudge that came before the tick: ``False`` when it is not due, or already in somebody's hands."""
     now = clock.now()
     return bool(Session.objects.filter(id=session_id, next_check_at__lte=now).update(next_check_at=now + SESSION_LEASE))
+
+
+def give_back_session(session_id: str) -> None:
+    """Whoever had it in hand could not go on: due now, not when the lease ends."""
+    now = clock.now()
+    open_ones = Session.objects.filter(id=session_id, status__in=[*ENDABLE, Status.STOPPING])
+    open_ones.filter(next_check_at__gt=now).update(next_check_at=now)
+
+
+def give_back_rental(rental_id: uuid.UUID) -> None:
+    """The same for a rental; not while a create of it may be on its way, which its lease is for."""
+    now = clock.now()
+    waiting = Rental.objects.filter(id=rental_id, next_check_at__gt=now).exclude(state=Debt.CREATING)
+    waiting.update(next_check_at=now)
 
 
 def take_rentals(rental_ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:

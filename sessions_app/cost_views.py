@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from billing import cost_groups
 from billing import selectors as billing
-from billing.cost_serializers import CostParams, CostSchema, SummaryParams
+from billing.cost_serializers import MOST_LINES, CostParams, CostSchema, SummaryParams
 from billing.models import MeterSegment
 from billing.periods import ALL_TIME
 from billing.remembered import memory
@@ -77,6 +77,8 @@ def groups(
         return csvfile.answer(
             named.replace("_", "-"), cost_groups.columns(group_by), cost_groups.shown(group_by, lines)
         )
+    after, most = params.get("after"), params.get("limit", MOST_LINES)
+    page = list(cost_groups.shown(group_by, lines, after=after, most=most))
     whose = {"consumer_id": consumer or ""} if session_id is None else {"session_id": session_id}
     return Response(
         {
@@ -86,8 +88,10 @@ def groups(
             "end_date": last.isoformat() if last else None,
             "total_cost": as_number(cost_groups.total(lines)),
             "hours_used": as_number(cost_groups.total_hours(lines)),
-            "count": len(lines),
-            "groups": list(cost_groups.shown(group_by, lines)),
+            "count": len(page),
+            "total": len(lines),
+            "next": cost_groups.following(group_by, lines, page),
+            "groups": page,
         }
     )
 

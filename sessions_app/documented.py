@@ -108,7 +108,7 @@ COST_OF_SESSION: dict[str, Any] = {
 }  # fmt: skip
 COST_GROUPS: dict[str, Any] = {
     "consumer_id": "my-application", "group_by": "day", "start_date": "2026-01-28", "end_date": "2026-01-29",
-    "total_cost": 2.09, "hours_used": 4.4, "count": 2,
+    "total_cost": 2.09, "hours_used": 4.4, "count": 2, "total": 2, "next": None,
     "groups": [
         {"day": "2026-01-28", "total_cost": 0.74, "gpu_cost": 0.7, "storage_cost": 0.04, "bandwidth_cost": 0,
          "failed_attempts_cost": 0, "preserved_disk_cost": 0, "hours_used": 1.5},

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from gpubroker.common import clock, idempotency
+from gpubroker.common import clock, idempotency, logs
 from gpubroker.common.models import Pulse
 from offers import failures
 from offers.models import ProviderInventory
@@ -178,6 +178,11 @@ def drive_rental(rental_id: uuid.UUID) -> None:
     rental = Rental.objects.select_related("session").filter(id=rental_id).first()
     if rental is None:
         return
+    with logs.context(session_id=rental.session_id or ""):
+        _drive(rental)
+
+
+def _drive(rental: Rental) -> None:
     now = clock.now()
     if rental.state == Debt.INTENDED:
         launch.launch(rental)

@@ -12,6 +12,7 @@ from gpubroker.common import clock, crypto
 from gpubroker.common import providers as configured
 from gpubroker.common.errors import ApiError
 from gpubroker.common.money import storage_per_hour
+from gpubroker.common.outlast import patiently
 from offers import services as offers
 from providers import errors
 from providers.base import Access, Created, Instance, LaunchOrder
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 #: Longer than the create call can take: after it, whoever made the call is dead and its answer is lost.
 CREATE_LEASE = timedelta(seconds=150)
+#: A machine that is listed so long after its create was sent is taken as found, whatever became of the answer: whoever
+#: waits for it may have been killed, and the lease above is as long as the slowest provider.
+ANSWER_LATE = timedelta(seconds=20)
 #: How long a session may stay pending because the provider holds us off or cannot be reached.
 PENDING_PATIENCE = timedelta(seconds=300)
 FIRST_LOOKUP = timedelta(seconds=1)
@@ -61,7 +65,10 @@ def order_for(session: Session, rental: Rental) -> LaunchOrder:
 
 
 def launch(rental: Rental) -> None:
-    """Send the create once. The rental is committed as ``creating`` before the call leaves us (I1)."""
+    """Send the create once. The rental is committed as ``creating`` before the call leaves us (I1).
+
+    Its answer comes only once, so writing it down waits for a database that is just away; whoever dies meanwhile is
+    found by the rental's lease."""
     assert rental.session is not None
     session = rental.session
     if not _take_in_hand(rental):
@@ -69,11 +76,13 @@ def launch(rental: Rental) -> None:
     try:
         created = configured.get(rental.provider).create(order_for(session, rental))
     except errors.ProviderError as error:
-        _not_created(rental, error)
+        refused = error
+        patiently(lambda: _not_created(rental, refused))
     except ApiError as error:
-        fail_create(rental, EndReason.PROVIDER_UNAVAILABLE, error.message)
+        message = error.message
+        patiently(lambda: fail_create(rental, EndReason.PROVIDER_UNAVAILABLE, message))
     else:
-        apply_created(rental, created)
+        patiently(lambda: apply_created(rental, created))
 
 
 def _take_in_hand(rental: Rental) -> bool:
@@ -147,6 +156,8 @@ def apply_created(rental: Rental, created: Created) -> None:
             reason=created.note, details={"instance_id": created.instance_id},
             instance_id=created.instance_id, accepted_at=now, next_check_at=None, last_error="",
         )  # fmt: skip
+        if not moved and Rental.objects.filter(id=rental.id, instance_id=created.instance_id).exists():
+            return  # found by its label before this answer came
         if not moved:
             log.error("late answer for %s: machine %s is left to the sweep", rental.label, created.instance_id)
             wake_sweep(rental.provider)
@@ -199,6 +210,17 @@ def give_up_waiting(rental: Rental) -> None:
         rental, {Debt.CREATING}, Debt.UNKNOWN, reason="no answer was recorded in time",
         unknown_since=now, next_check_at=now + FIRST_LOOKUP,
     )  # fmt: skip
+
+
+def found_first(rental: Rental) -> bool:
+    """A create under way whose machine is listed already: is it time not to wait for the answer any more? Then its
+    rental is ``unknown``, and may be adopted."""
+    sent = rental.create_sent_at
+    if rental.state != Debt.CREATING or sent is None or clock.now() - sent < ANSWER_LATE:
+        return False
+    give_up_waiting(rental)
+    rental.refresh_from_db()
+    return rental.state == Debt.UNKNOWN
 
 
 def look_up(rental: Rental) -> None:

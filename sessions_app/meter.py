@@ -15,9 +15,8 @@ from billing import services as billing
 from sessions_app.models import Rental
 from sessions_app.states import OPEN
 
-#: Dollars per hour: more than any machine costs, and less than a column can hold. On SQLite a row with more could not
-#: even be read again, and so not be destroyed.
-MOST = Decimal(900_000)
+#: Dollars per hour that the meter can hold.
+MOST = metering.MOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Rate:
     at: datetime
 
     def storable(self) -> Decimal:
-        return min(self.per_hour, MOST).quantize(billing.RATE_PLACES)
+        return min(self.per_hour, MOST).quantize(metering.RATE_PLACES)
 
     def changes(self) -> dict[str, object]:
         """Columns of the rental that change with it; none when it runs at this rate already."""

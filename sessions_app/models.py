@@ -11,6 +11,9 @@ from billing.models import Consumer
 from gpubroker.common import ids
 from sessions_app.states import HAS_MACHINE, LIVE, OPEN, Debt, EndReason, Status
 from sessions_app.usage_models import UsageHour as UsageHour
+from sessions_app.watch_models import ProviderWatch as ProviderWatch
+from sessions_app.watch_models import SeenOrphan as SeenOrphan
+from sessions_app.watch_models import UnknownMachine as UnknownMachine
 
 
 class RetryScope(models.TextChoices):
@@ -167,6 +170,9 @@ class Rental(models.Model):
     #: Dollars per hour without disk: of the offer when it was asked for, and as the provider last said.
     price_asked = models.DecimalField(max_digits=14, decimal_places=8, null=True)
     price_actual = models.DecimalField(max_digits=14, decimal_places=8, null=True)
+    #: Since when it is billed above its offer by more than the tolerance, and the rate that staff has accepted.
+    drifted_at = models.DateTimeField(null=True)
+    drift_accepted = models.DecimalField(max_digits=14, decimal_places=8, null=True)
     #: Why this attempt came to nothing, where it did: an :class:`EndReason`, a sentence, and when.
     failure = models.CharField(max_length=32, blank=True)
     failure_message = models.CharField(max_length=300, blank=True)
@@ -229,6 +235,8 @@ class Rental(models.Model):
     destroy_attempts = models.PositiveIntegerField(default=0)
     destroy_failures = models.PositiveIntegerField(default=0)
     last_error = models.CharField(max_length=300, blank=True)
+    #: When staff last said that they know of a destroy without proof.
+    unproved_known_at = models.DateTimeField(null=True)
 
     closed_at = models.DateTimeField(null=True)
     #: The evidence that closed it: the call, the answer, the time (I6).
@@ -265,6 +273,11 @@ class Rental(models.Model):
                 condition=~models.Q(state=Debt.CLOSED),
             ),
             models.Index(fields=["label"], name="rental_by_label"),
+            models.Index(
+                fields=["drifted_at"],
+                name="rental_drifted",
+                condition=~models.Q(state=Debt.CLOSED) & models.Q(drifted_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -313,48 +326,3 @@ class ActivitySample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.session_id} {self.source} {self.at:%H:%M:%S}"
-
-
-class ProviderWatch(models.Model):
-    """How one provider's machines are watched. Every complete listing is a sweep: quick while something boots,
-    slow while something runs, and at least every ``RECONCILE_SECONDS``."""
-
-    provider = models.CharField(max_length=32, primary_key=True)
-    next_sweep_at = models.DateTimeField()
-    last_sweep_at = models.DateTimeField(null=True, help_text="When the last complete listing was compared")
-    last_error = models.CharField(max_length=300, blank=True)
-    failures_in_a_row = models.PositiveIntegerField(default=0)
-    #: Machines on the account at the last complete listing: ours, and all.
-    ours = models.PositiveIntegerField(default=0)
-    machines = models.PositiveIntegerField(default=0)
-    #: Set when a sweep would have ended too much and asks a person; cleared by one.
-    held_reason = models.CharField(max_length=300, blank=True)
-    held_at = models.DateTimeField(null=True)
-    #: What the held pass would have ended: ``{"ends": [...], "orphans": [...]}``, for the person who decides.
-    held_details = models.JSONField(default=dict)
-    #: Until then a person has allowed what was held.
-    released_until = models.DateTimeField(null=True)
-    released_by = models.CharField(max_length=160, blank=True)
-
-    class Meta:
-        verbose_name_plural = "provider watches"
-
-    def __str__(self) -> str:
-        return self.provider
-
-
-class SeenOrphan(models.Model):
-    """A machine with our label that no open rental knows: since when, so that its grace can run out."""
-
-    provider = models.CharField(max_length=32)
-    instance_id = models.CharField(max_length=96)
-    label = models.CharField(max_length=64)
-    first_seen_at = models.DateTimeField()
-
-    class Meta:
-        constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["provider", "instance_id"], name="orphan_seen_once"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.provider} {self.instance_id}"

@@ -17,7 +17,7 @@ from gpubroker.common.money import as_number
 from offers import selectors as offers
 from offers.models import Offer
 from providers.base import Access
-from sessions_app import bidding, disk, launch_modes
+from sessions_app import bidding, disk, launch_modes, maintenance
 from sessions_app.launch_modes import ENTRYPOINT, SSH
 from sessions_app.models import Pricing, RetryScope, Session
 from templates_app import selectors as templates
@@ -73,10 +73,12 @@ class Plan:
 
 
 def plan(wish: Wish) -> Plan:
-    """Refuses: unknown offer or template (404), what offer, provider or broker cannot do (400)."""
+    """Refuses: unknown offer or template (404), what offer, provider or broker cannot do (400), a provider in
+    maintenance (503)."""
     offer = offers.one(wish.offer_id)
     if offer is None:
         raise ApiError(404, f"offer {wish.offer_id} not found", offer_id=wish.offer_id)
+    maintenance.refuse(offer)
     if wish.reservation_hours > settings.HARD_MAX_HOURS:
         raise BadField("reservation_hours", f"at most {settings.HARD_MAX_HOURS} here, got {wish.reservation_hours}")
     return fit(wish, offer)

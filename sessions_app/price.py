@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from gpubroker.common import counters, rows
+from gpubroker.common import clock, counters, rows
 from gpubroker.common.money import quantize
 from providers.base import Instance
 from sessions_app import attempts
@@ -56,10 +56,12 @@ def _write_down(news: Sequence[tuple[Rental, Decimal]]) -> None:
         list(ours.select_for_update(no_key=True).values_list("id", flat=True))
         live = set(lock_rentals([rental for rental, _ in news], Debt.LIVE).values_list("id", flat=True))
         noted = [(rental, rate) for rental, rate in news if rental.id in live]
+        drifted = [(r, rate) for r, rate in noted if r.price_asked is not None and rate > r.price_asked * DRIFT]
+        above, now = {rental.id for rental, _ in drifted}, clock.now()
         for rental, rate in noted:
             rental.price_actual = rate
-        rows.write_each([rental for rental, _ in noted], ["price_actual"])
-        drifted = [(r, rate) for r, rate in noted if r.price_asked is not None and rate > r.price_asked * DRIFT]
+            rental.drifted_at = (rental.drifted_at or now) if rental.id in above else None
+        rows.write_each([rental for rental, _ in noted], ["price_actual", "drifted_at"])
         record_all(_drift(rental, rental.price_asked or ZERO, rate) for rental, rate in drifted)
         for provider, count in Counter(rental.provider for rental, _ in drifted).items():
             counters.increment("gpu_price_drift_total", count, provider=provider)

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from gpubroker.common import clock, counters
+from gpubroker.common.outlast import patiently
 from offers import failures
 from providers.base import Phase
 from sessions_app import warning, watch
@@ -95,7 +96,7 @@ def believe(session: Session, rental: Rental, proof: Proof) -> None:
 def _write_all(some: Sequence[Proved]) -> None:
     """One that cannot be written does not keep the others: each is tried again alone."""
     try:
-        _write(some)
+        patiently(lambda: _write(some))
     except Exception:
         if len(some) == 1:
             log.exception("session %s cannot be written down as running", some[0].session.id)

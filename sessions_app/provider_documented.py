@@ -31,6 +31,7 @@ PROVIDERS: dict[str, Any] = {
         },
         "breaker": {"open": False, "open_until": None, "failures_in_a_row": 0, "last_error": ""},
         "offers": {"count": 312, "last_success_at": _AT, "failures_in_a_row": 0},
+        "maintenance": None,
         "balance": {
             "credit": 84.12, "currency": "USD", "asked_at": _AT, "burn_per_hour": 0.94, "runway_hours": 89.49,
         },

@@ -34,6 +34,7 @@ def overview() -> list[dict[str, Any]]:
             "sweep": _sweep(watches.get(name)),
             "breaker": _breaker(breakers.get(name)),
             "offers": _offers(inventories.get(name)),
+            "maintenance": _maintenance(inventories.get(name)),
             "balance": _balance(accounts.get(name)),
         }
         for name, provider in sorted(configured.configured().items())
@@ -75,6 +76,13 @@ def _offers(row: ProviderInventory | None) -> dict[str, Any]:
         "last_success_at": clock.iso(seen.last_success_at),
         "failures_in_a_row": seen.failures_in_a_row,
     }
+
+
+def _maintenance(row: ProviderInventory | None) -> dict[str, Any] | None:
+    """``None``: it takes new sessions."""
+    if row is None or row.maintenance_since is None:
+        return None
+    return {"since": clock.iso(row.maintenance_since), "reason": row.maintenance_reason, "by": row.maintenance_by}
 
 
 def _balance(account: Standing | None) -> dict[str, Any] | None:

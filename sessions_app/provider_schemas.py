@@ -58,6 +58,12 @@ class OffersHealthSchema(serializers.Serializer[Any]):
     failures_in_a_row = serializers.IntegerField()
 
 
+class MaintenanceSchema(serializers.Serializer[Any]):
+    since = serializers.DateTimeField()
+    reason = serializers.CharField()
+    by = serializers.CharField()
+
+
 class BalanceSchema(serializers.Serializer[Any]):
     credit = serializers.FloatField(help_text="What can still be spent; below zero: in debt")
     currency = serializers.CharField()
@@ -72,6 +78,7 @@ class ProviderSchema(serializers.Serializer[Any]):
     sweep = SweepHealthSchema()
     breaker = BreakerSchema()
     offers = OffersHealthSchema()
+    maintenance = MaintenanceSchema(allow_null=True, help_text="Set by staff: it takes no new session; null: it does")
     balance = BalanceSchema(allow_null=True, help_text="As it was last asked for; null: never")
 
 

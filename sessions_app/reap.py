@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from gpubroker.common import clock, counters, gathered
+from gpubroker.common import clock, counters, gathered, logs
 from gpubroker.common import providers as configured
 from gpubroker.common.counters import DURATION_BUCKETS
 from gpubroker.common.errors import ApiError
@@ -265,8 +265,11 @@ def _refused(batch: Sequence[Rental], error: ProviderError, *, for_cause: bool) 
     for rental in batch:
         rental.destroy_failures += 1
         rental.last_error = said[:300]
-    labels = batch[0].label if len(batch) == 1 else f"{len(batch)} machines"
-    log.error("destroy of %s refused, %d times now, again in %.0f s: %s", labels, failures, pause, error)
+    one = batch[0] if len(batch) == 1 else None
+    ids = {"session_id": one.session_id or "", "rental_id": str(one.id)} if one is not None else {}
+    with logs.context(**ids):
+        labels = one.label if one is not None else f"{len(batch)} machines"
+        log.error("destroy of %s refused, %d times now, again in %.0f s: %s", labels, failures, pause, error)
     return pause
 
 
@@ -278,7 +281,8 @@ def _look_at(provider: Provider, rentals: Sequence[Rental], refused: set[uuid.UU
         keeping.keep([each for each in rentals[place:] if each.id not in refused])
         said: str | None
         try:
-            pause, said = _look(rental, provider)
+            with logs.context(session_id=rental.session_id or "", rental_id=str(rental.id)):
+                pause, said = _look(rental, provider)
         except ProviderError as error:
             held = isinstance(error, GateClosed)
             pause, said = error.retry_after or _pause(0 if held else 2), None if held else str(error)

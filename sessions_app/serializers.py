@@ -348,7 +348,8 @@ class MessageSchema(serializers.Serializer[Any]):
 
 
 class LaunchErrorSchema(ErrorSchema):
-    """The launch failed at the provider; ``error_type`` is ``stale_inventory`` when the offer was gone."""
+    """The launch failed at the provider; ``error_type`` is ``stale_inventory`` when the offer was gone, and
+    ``provider_maintenance`` where staff lets the provider take no new session."""
 
     offer_id = serializers.CharField(required=False)
     provider = serializers.CharField(required=False)

@@ -40,7 +40,7 @@ def create_session(
 
     Refused, with nothing written: unknown offer or template (404), a field that does not fit the offer (400), the same
     consumer's active session on this offer (409), a reservation beyond the hard maximum (400), what the consumer's hard
-    budget does not hold (402), a provider account that cannot pay for it (503).
+    budget does not hold (402), a provider in maintenance or whose account cannot pay for it (503).
     """
     planned = plan(wish)
     _refuse_second(wish)

@@ -17,7 +17,7 @@ from providers.base import Instance
 from providers.errors import ProviderError
 from sessions_app import attempts, sightings
 from sessions_app.ending import close_rental, owe_destruction
-from sessions_app.models import Rental, SeenOrphan
+from sessions_app.models import Rental, SeenOrphan, UnknownMachine
 from sessions_app.sightings import STANDING
 from sessions_app.states import Debt, EndReason
 from sessions_app.transitions import record
@@ -72,6 +72,11 @@ class Orphan:
     instance: Instance
     seen: SeenOrphan
 
+    @property
+    def asked_for(self) -> bool:
+        """A person wants it destroyed."""
+        return self.seen.decision == SeenOrphan.Decision.DESTROY
+
 
 def note_orphans(provider: str, strangers: list[Instance], at: datetime) -> list[Orphan]:
     """Remember and report them; those whose grace is over are returned. Forgets the ones that are gone."""
@@ -80,10 +85,38 @@ def note_orphans(provider: str, strangers: list[Instance], at: datetime) -> list
     due = []
     for instance in strangers:
         row = known.pop(instance.instance_id, None) or _new_orphan(provider, instance, at)
-        if at - row.first_seen_at >= grace:
+        if _is_due(row, at - grace):
             due.append(Orphan(instance, row))
     SeenOrphan.objects.filter(id__in=[row.id for row in known.values()]).delete()
     return due
+
+
+def _is_due(row: SeenOrphan, latest: datetime) -> bool:
+    """When its grace is over, unless a person has said otherwise: at once, or never."""
+    if row.decision == SeenOrphan.Decision.LEAVE:
+        return False
+    return row.decision == SeenOrphan.Decision.DESTROY or row.first_seen_at <= latest
+
+
+def note_unknown(provider: str, found: list[Instance], at: datetime) -> None:
+    """Remember machines that carry no label of any GPU broker, for people to see. Forgets the ones that are gone."""
+    known = set(UnknownMachine.objects.filter(provider=provider).values_list("instance_id", flat=True))
+    there = {instance.instance_id[:96]: instance for instance in found}
+    if there.keys() == known:
+        return
+    UnknownMachine.objects.bulk_create(
+        (
+            UnknownMachine(
+                provider=provider, instance_id=name, label=instance.label[:200], first_seen_at=at
+            )
+            for name, instance in there.items()
+            if name not in known
+        ),
+        batch_size=500, ignore_conflicts=True,
+    )  # fmt: skip
+    gone = sorted(known - there.keys())
+    for start in range(0, len(gone), 500):
+        UnknownMachine.objects.filter(provider=provider, instance_id__in=gone[start : start + 500]).delete()
 
 
 def _new_orphan(provider: str, instance: Instance, at: datetime) -> SeenOrphan:

@@ -20,7 +20,7 @@ from providers.base import Instance, InstanceListing
 from providers.errors import ProviderError
 from providers.labels import parse_label
 from sessions_app import attempts, nudge, paused, preserve, price, sightings, strays, trust
-from sessions_app.launch import adopt
+from sessions_app.launch import adopt, found_first
 from sessions_app.models import Pricing, ProviderWatch, Rental
 from sessions_app.sightings import STANDING
 from sessions_app.states import OPEN, Debt, EndReason, Status
@@ -117,6 +117,7 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
     seen: set[str] = set()
     known: list[sightings.Seen] = []
     strangers: list[Instance] = []
+    unknown: list[Instance] = []
     for instance in listing.instances:
         label = parse_label(instance.label)
         rental = by_machine.get(instance.instance_id)
@@ -129,16 +130,19 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
             waiting = by_label.pop(instance.label, None)
             if waiting is None:
                 strangers.append(instance)
-            elif waiting.state == Debt.UNKNOWN:
+            elif waiting.state == Debt.UNKNOWN or found_first(waiting):
                 adopt(waiting, instance)
                 result.adopted += 1
-            # CREATING: its answer is still on the way.
+            # CREATING: its answer is on the way.
+        elif label is None:
+            unknown.append(instance)
         result.ours += label is not None and label.deployment == deployment_id()
     _note(known, listing.listed_at, result)
     sightings.update_in_order([by_machine[item].id for item in seen], last_seen_at=started, missing_listings=0)
     result.suspects = strays.note_missing([r for r in by_machine.values() if r.instance_id not in seen], started)
     result.orphans = len(strangers)
     result.due_orphans = strays.note_orphans(name, strangers, started)
+    strays.note_unknown(name, unknown, started)
     return result
 
 
@@ -159,7 +163,11 @@ def _note(known: list[sightings.Seen], listed_at: datetime, result: Sweep) -> No
 
 
 def _act(result: Sweep) -> None:
-    """End what the listing shows to be lost and destroy the orphans that are due, unless that would be too much."""
+    """End what the listing shows to be lost and destroy the orphans that are due, unless that would be too much. What a
+    person has decided on, one by one, is not held."""
+    for orphan in [each for each in result.due_orphans if each.asked_for]:
+        _destroy(result, orphan)
+        result.due_orphans.remove(orphan)
     intent = Intent(
         result.provider,
         ends=[rental.label for rental in [*(r for r, _ in [*result.lost, *result.dear]), *result.suspects]],
@@ -178,8 +186,12 @@ def _act(result: Sweep) -> None:
     for rental in result.suspects:
         result.ghosts += strays.look_for_ghost(rental)
     for orphan in result.due_orphans:
-        strays.destroy_orphan(result.provider, orphan)
-        result.orphans_destroyed += 1
+        _destroy(result, orphan)
+
+
+def _destroy(result: Sweep, orphan: Orphan) -> None:
+    strays.destroy_orphan(result.provider, orphan)
+    result.orphans_destroyed += 1
 
 
 def _finished(result: Sweep, started: datetime, work: timedelta) -> None:

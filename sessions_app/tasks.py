@@ -9,6 +9,7 @@ from celery import shared_task
 
 from billing import charges
 from gpubroker.common import logs
+from gpubroker.common.outlast import AWAY, patiently
 from sessions_app import boot, budget_watch, charge_matching, claims, drive, reap
 from sessions_app import sweep as sweeping
 from sessions_app import watch as watching
@@ -45,14 +46,22 @@ def _drive(session_id: str) -> None:
     try:
         with logs.context(session_id=session_id):
             drive.drive_session(session_id)
+    except AWAY:
+        log.warning("session %s goes on when the database is back", session_id)
+        patiently(lambda: claims.give_back_session(session_id))
     except Exception:  # told; its lease ends, and the others in line are not to suffer
         log.exception("session %s cannot be driven", session_id)
 
 
 @shared_task(name="sessions_app.tasks.drive_rental", ignore_result=True)
 def drive_rental(rental_id: str) -> None:
+    mine = uuid.UUID(rental_id)
     with logs.context(rental_id=rental_id):
-        drive.drive_rental(uuid.UUID(rental_id))
+        try:
+            drive.drive_rental(mine)
+        except AWAY:
+            log.warning("it goes on when the database is back")
+            patiently(lambda: claims.give_back_rental(mine))
 
 
 @shared_task(name="sessions_app.tasks.drive_debts", ignore_result=True)
@@ -69,7 +78,11 @@ def watch(session_id: str) -> None:
 
 @shared_task(name="sessions_app.tasks.sweep", ignore_result=True)
 def sweep(provider: str) -> None:
-    sweeping.sweep(provider)
+    try:
+        sweeping.sweep(provider)
+    except AWAY:
+        log.warning("%s is listed again when the database is back", provider)
+        patiently(lambda: sweeping.ask(provider))
 
 
 @shared_task(name="sessions_app.tasks.fetch_charges", ignore_result=True)

@@ -97,7 +97,9 @@ def release(provider: str, actor: str) -> bool:
     return True
 
 
-_NOTHING_HELD: dict[str, object] = {"held_reason": "", "held_at": None, "held_details": {}}
+_NOTHING_HELD: dict[str, object] = {
+    "held_reason": "", "held_at": None, "held_details": {}, "held_known_at": None, "held_known_by": "",
+}  # fmt: skip
 
 
 def _clear(provider: str, why: str) -> None:

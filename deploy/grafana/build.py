@@ -79,6 +79,8 @@ def lifecycle() -> Json:
         bars("Orphans and ghosts found in this time",
              f"sum by (provider) (increase(gpu_orphans_detected_total{{{OURS}}}[$__range]) "
              f"+ increase(gpu_ghosts_detected_total{{{OURS}}}[$__range]))", "{{provider}}"),
+        graph("What waits for a person", [query("sum by (kind) (gpu_review_open)", "{{kind}}")], stacked=True,
+              text="The console's review queue."),
         bars("Sweeps held in this time", f"sum by (provider) (increase(gpu_sweeps_held_total{{{OURS}}}[$__range]))",
              "{{provider}}"),
     ])  # fmt: skip
@@ -143,8 +145,9 @@ def providers() -> Json:
             query(f"sum by (provider, whose) (gpu_listing_machines{{{OURS}}})", "{{provider}} {{whose}}")]),
         graph("Failed listings in a row", [
             query(f"max by (provider) (gpu_listing_failures_in_a_row{{{OURS}}})", "{{provider}}")], alarm=5),
-        graph("Breaker open", [
-            query(f"max by (provider) (gpu_provider_breaker_open{{{OURS}}})", "{{provider}}")]),
+        graph("Breaker open, in maintenance", [
+            query(f"max by (provider) (gpu_provider_breaker_open{{{OURS}}})", "{{provider}} breaker"),
+            query(f"max by (provider) (gpu_provider_maintenance{{{OURS}}})", "{{provider}} maintenance")]),
         row("Calls"),
         graph("Calls by operation", [
             query(rate("gpu_provider_calls_total", "provider, operation", sent), "{{provider}} {{operation}}")],

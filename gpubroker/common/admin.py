@@ -1,44 +1,15 @@
-"""Admin pages are windows: rows are read there and changed only by actions that call services."""
+"""What this app shows in the console, and what the pages of the other apps are made of."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from django.contrib import admin
-from django.db import models
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin, TabularInline
 
+from gpubroker.common import people_admin as people_admin
 from gpubroker.common.models import IdempotencyRecord, ProviderBreaker, ProviderGate
-
-if TYPE_CHECKING:
-    Base = admin.ModelAdmin[Any]
-    InlineBase = admin.TabularInline[Any, Any]
-else:
-    Base = ModelAdmin
-    InlineBase = TabularInline
-
-
-class ReadOnly:
-    def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False
-
-
-class ReadOnlyAdmin(ReadOnly, Base):
-    list_per_page = 50
-    show_full_result_count = False
-    actions: tuple[str, ...] | None = None
-
-
-class ReadOnlyInline(ReadOnly, InlineBase):
-    extra = 0
-    show_change_link = True
+from gpubroker.common.windows import BoundedPaginator as BoundedPaginator
+from gpubroker.common.windows import ReadOnly as ReadOnly
+from gpubroker.common.windows import ReadOnlyAdmin as ReadOnlyAdmin
+from gpubroker.common.windows import ReadOnlyInline as ReadOnlyInline
 
 
 @admin.register(IdempotencyRecord)

@@ -11,7 +11,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     TooManyFieldsSent,
 )
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -86,7 +86,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return Response(body("not found", request), status=404)
     if isinstance(error, PermissionDenied):
         return Response(body("permission denied", request), status=403)
-    if isinstance(error, OperationalError):
+    if isinstance(error, (OperationalError, InterfaceError)):
         log.exception("database unavailable")
         headers = {"Retry-After": "5"}
         return Response(body("the database is not available, try again", request), status=503, headers=headers)

@@ -15,6 +15,7 @@ from django.db.models.functions import Greatest
 from gpubroker.common import breaker, clock, gathered
 from gpubroker.common.lanes import lanes
 from gpubroker.common.models import ProviderGate
+from gpubroker.common.outlast import AWAY
 from providers.answers import LONGEST_PAUSE
 from providers.base import GateHeld
 
@@ -23,6 +24,8 @@ MOST_AHEAD = timedelta(seconds=2 * LONGEST_PAUSE)
 #: Vendors measure at their own door, and calls are on their way for unequal times: one has to connect, another has not.
 #: Seconds that two calls lie further apart than the vendor asks for; less where intervals are shorter than in earnest.
 SLACK_SHARE, MOST_SLACK = 0.25, 0.25
+#: A gate that cannot be asked is closed: nothing is sent that could not be written down.
+AWAY_SECONDS = 2.0
 
 
 class DatabaseGate:
@@ -33,7 +36,10 @@ class DatabaseGate:
         follow each other closely; everything else comes back when it is due."""
         provider, _, endpoint = key.partition(":")
         try:
-            self._enter(key, interval, wait, provider, urgent=endpoint in breaker.URGENT)
+            try:
+                self._enter(key, interval, wait, provider, urgent=endpoint in breaker.URGENT)
+            except AWAY as error:
+                raise GateHeld(AWAY_SECONDS, "held back: the database does not answer", by="database") from error
         except GateHeld as held:
             gathered.count("gpu_gate_holds_total", provider=provider, endpoint=endpoint, by=held.by)
             raise

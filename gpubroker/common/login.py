@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.exceptions import ValidationError
 from django.utils.crypto import salted_hmac
 
 from gpubroker.common import clock
 from gpubroker.common.models import LoginFailure
 from gpubroker.common.ratelimit import address
+
+if TYPE_CHECKING:
+    from django.contrib.admin.forms import AdminAuthenticationForm as AuthenticationForm
+else:
+    from unfold.forms import AuthenticationForm
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +28,7 @@ FAILURES_PER_ADDRESS = 30
 LOCKED = "Too many wrong passwords. Login is locked for you; try again in 15 minutes."
 
 
-class ThrottledLogin(AdminAuthenticationForm):
+class ThrottledLogin(AuthenticationForm):
     def clean(self) -> dict[str, Any]:
         """Counts the attempt as a failure before it is looked at, so that many at once get no more tries than one."""
         if self.request is None:

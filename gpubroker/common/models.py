@@ -17,6 +17,19 @@ class Fact(models.Model):
         return self.name
 
 
+class Power(Fact):
+    """No rows of its own: here hang the three powers of the console, see :mod:`gpubroker.common.roles`."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        permissions = (
+            ("operate_machines", "Operate machines: end, extend, rekey, sweep"),
+            ("manage_money", "Manage money: budgets, statements, charges"),
+            ("manage_access", "Manage access: keys, webhooks"),
+        )
+
+
 class ProviderGate(models.Model):
     """When the next call to one endpoint of one provider account is allowed; moved by an atomic update."""
 

@@ -6,6 +6,7 @@ import functools
 import logging
 
 from django.conf import settings
+from django.db import Error as DatabaseFault
 
 from gpubroker.common import breaker, counters, gathered
 from gpubroker.common.clock import BrokerClock
@@ -23,18 +24,22 @@ KNOWN = ("vastai", "tensordock")
 
 class CountingObserver:
     """Counts every call and how long its answer took, failed ones durably (``gpu_provider_api_errors_total``), and
-    tells the breaker how each call went."""
+    tells the breaker how each call went. What cannot be written down is told in the log only: the call's answer
+    matters more, and must reach whoever made it."""
 
     def observe(self, provider: str, operation: str, seconds: float, error: str) -> None:
         lanes.leave()
-        breaker.note(provider, operation, error)
         log.debug("%s %s took %.3f s%s", provider, operation, seconds, f": {error}" if error else "")
+        try:
+            breaker.note(provider, operation, error)
+            if error not in NOT_FAULTS:
+                counters.increment("gpu_provider_api_errors_total", provider=provider, operation=operation)
+        except DatabaseFault as fault:
+            log.warning("how %s %s went is not written down: %s", provider, operation, type(fault).__name__)
         where = {"provider": provider, "operation": operation}
         gathered.count("gpu_provider_calls_total", outcome=error or "ok", **where)
         if error != "gate_closed":  # nothing was sent
             gathered.observe("gpu_provider_call_duration_seconds", seconds, **where)
-        if error not in NOT_FAULTS:
-            counters.increment("gpu_provider_api_errors_total", provider=provider, operation=operation)
 
 
 @functools.cache

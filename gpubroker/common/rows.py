@@ -16,13 +16,11 @@ def write_each(rows: Sequence[models.Model], columns: Collection[str]) -> None:
     if not rows:
         return
     meta = rows[0]._meta
-    key = meta.pk
-    fields = [meta.get_field(name) for name in columns]
+    mine = {field.name: field for field in meta.concrete_fields}
+    fields = [*(mine[name] for name in columns), meta.pk]
     quote = connection.ops.quote_name
-    assigned = ", ".join(f"{quote(field.column)} = %s" for field in fields)
-    statement = f"UPDATE {quote(meta.db_table)} SET {assigned} WHERE {quote(key.column)} = %s"  # noqa: S608 - names of our own models
-    values = [
-        [each.get_db_prep_save(getattr(row, each.attname), connection) for each in (*fields, key)] for row in rows
-    ]
+    *assigned, key = (f"{quote(str(field.column))} = %s" for field in fields)
+    statement = f"UPDATE {quote(meta.db_table)} SET {', '.join(assigned)} WHERE {key}"  # noqa: S608 - our models' names
+    values = [[field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields] for row in rows]
     with connection.cursor() as cursor:
         cursor.executemany(statement, values)

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from django_prometheus import exports
 
 from gpubroker.common import providers as configured
-from gpubroker.metrics import accounts, books, budgets, catalogue, providers, service
+from gpubroker.metrics import accounts, books, budgets, catalogue, providers, review, service
 from gpubroker.metrics.samples import CONTENT_TYPE, Sample, counted, written
 
 SOURCES: tuple[Callable[[], Iterable[Sample]], ...] = (
@@ -25,6 +25,7 @@ SOURCES: tuple[Callable[[], Iterable[Sample]], ...] = (
     accounts.balances,
     accounts.bills,
     budgets.budgets,
+    review.waiting,
     service.queue,
     service.webhooks,
 )

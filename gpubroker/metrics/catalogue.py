@@ -64,6 +64,7 @@ DEBTS = (
     _counter("gpu_orphans_detected_total", "Orphaned machines detected", "provider"),
     _gauge("gpu_ghosts_suspected", "Open rentals that the last complete listing did not have", "provider"),
     _counter("gpu_ghosts_detected_total", "Rentals whose machine the provider had lost", "provider"),
+    _gauge("gpu_review_open", "Things that wait for a person's decision in the console", "kind"),
 )  # fmt: skip
 DRIVER = (
     _gauge("gpu_due_lag_seconds", "How late the driver is: age of the oldest due row", "rows"),
@@ -92,6 +93,7 @@ PROVIDERS = (
                bounds=CALL_BUCKETS),
     _counter("gpu_provider_api_errors_total", "Provider API errors", "provider", "operation"),
     _gauge("gpu_provider_breaker_open", "1: its calls are held because it fails", "provider"),
+    _gauge("gpu_provider_maintenance", "1: staff lets it take no new session", "provider"),
     _counter("gpu_gate_holds_total", "Calls that our own gate held back: by pace, breaker or lanes",
              "provider", "endpoint", "by"),
     _counter("gpu_gate_wait_seconds_total", "Seconds that calls waited for their slot at the gate", "provider"),

@@ -20,6 +20,7 @@ def offers() -> Iterator[Sample]:
     listed = dict(Offer.objects.filter(withdrawn_at__isnull=True).values_list("provider").annotate(n=Count("*")))
     for row in ProviderInventory.objects.order_by("provider"):
         yield Sample("gpu_offers_available", (row.provider,), listed.get(row.provider, 0))
+        yield Sample("gpu_provider_maintenance", (row.provider,), row.maintenance_since is not None)
         if row.last_success_at and row.provider in asked:
             yield Sample("gpu_offers_age_seconds", (row.provider,), age(now, row.last_success_at))
 
@@ -27,7 +28,8 @@ def offers() -> Iterator[Sample]:
 def machines() -> Iterator[Sample]:
     now, asked = clock.now(), configured.configured()
     is_open = set(ProviderBreaker.objects.filter(open_until__isnull=False).values_list("provider", flat=True))
-    orphans = dict(SeenOrphan.objects.values_list("provider").annotate(n=Count("*")))
+    waiting = SeenOrphan.objects.exclude(decision=SeenOrphan.Decision.LEAVE)
+    orphans = dict(waiting.values_list("provider").annotate(n=Count("*")))
     for watch in ProviderWatch.objects.order_by("provider"):
         name = (watch.provider,)
         yield Sample("gpu_provider_breaker_open", name, watch.provider in is_open)

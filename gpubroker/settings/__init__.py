@@ -11,6 +11,7 @@ import dj_database_url
 from cryptography.fernet import Fernet
 
 from gpubroker.settings import env as _env
+from gpubroker.settings.console import UNFOLD as UNFOLD
 
 _read = _env.Reader()
 
@@ -161,6 +162,7 @@ APPEND_SLASH = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = ["gpubroker.settings.formats"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 #: Seconds in which a request's body has to come, from its first byte to its last.
@@ -246,11 +248,19 @@ if EMBEDDED:
     }
 else:
     try:
-        DATABASES = {"default": dict(dj_database_url.parse(DATABASE_URL, conn_max_age=60))}
+        # Looked at before each use by a request or a task: a restarted database must cost nobody an error.
+        DATABASES = {"default": dict(dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True))}
     except ValueError:
         raise _env.SettingsError(
             "DATABASE_URL must look like postgresql://user:password@host:5432/name; it could not be read."
         ) from None
+    if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+        # A server that is gone without a word is noticed in seconds, not in the quarter of an hour that TCP takes.
+        _noticed: dict[str, Any] = {
+            "connect_timeout": 5, "tcp_user_timeout": 15_000,
+            "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+        }  # fmt: skip
+        DATABASES["default"]["OPTIONS"] = {**_noticed, **DATABASES["default"].get("OPTIONS", {})}
 
 # --- queue ------------------------------------------------------------------------------------
 # Under the supervisor the bundled Valkey's address comes in as REDIS_URL.
@@ -260,14 +270,20 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = CELERY_BROKER_CONNECTION_RETRY = True
+#: For ever, once a second: see gpubroker.queueing.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Destroys first: see QUEUES. A dead queue must not hold a request, so its sockets are impatient.
     "queue_order_strategy": "priority",
     "socket_connect_timeout": 2,
     "socket_timeout": 10,
     "health_check_interval": 25,
+    # Of whoever sends: what cannot be sent now need not be, as the rows are due.
+    "max_retries": 0,
 }
+#: Celery would close a thread's database connection after each task; gpubroker.celery looks after them instead.
+CELERY_DB_REUSE_MAX = 2**31
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_ROUTES = {
     "sessions_app.tasks.drive_debts": {"queue": "destroy"},
