@@ -17,10 +17,15 @@ CODE := gpubroker offers sessions_app billing templates_app providers tests benc
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
-# These start the embedded stack in processes of their own, or know no database: a second time they would test the same.
-NO_SECOND_TIME := tests/test_cli.py tests/test_supervisor.py tests/test_supervisor_parts.py \
-  tests/test_supervisor_market.py tests/test_schemathesis.py tests/test_secrets_of_a_run.py tests/gpubroker/test_bodies.py \
-  tests/sessions_app/test_deploy.py tests/deploy tests/providers $(filter-out tests/attacks/test_admin.py,$(wildcard tests/attacks/test_*.py))
+# Where the database has a hand in it, on PostgreSQL and Valkey too: locks, transactions, sums, queries, moves of state.
+# What starts an embedded stack of its own, or knows no database, would test the same a second time.
+ON_BOTH := tests/sessions_app tests/billing tests/offers tests/common tests/console tests/gpubroker tests/templates_app/test_sync.py \
+  tests/test_soak.py
+ONLY_ONCE := $(patsubst %,tests/sessions_app/test_%.py,boot_time deploy diagnostics disk estimate heartbeat launch_modes provider_pages usage) \
+  $(patsubst %,tests/gpubroker/test_%.py,bodies fast new_provider openapi review_fast security) tests/billing/test_webhooks_outgoing.py
+# A test of real servers, doors and processes may lose its race on a crowded machine: it runs once more, which is told
+# (an R, and its name at the end), and what fails twice has failed.
+PYTEST := $(BIN)/pytest -n 2 --reruns 1 -rR
 # Checks of the code must not depend on a developer's .env, nor leave files in ./var.
 PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
 
@@ -38,8 +43,8 @@ run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 	@exec $(BIN)/gpubroker run
 
 test: $(READY_DEV) ## All tests: on SQLite, then on real PostgreSQL and Valkey
-	$(PLAIN) $(BIN)/pytest -n 2 -m "not postgresql"
-	$(PLAIN) $(BIN)/python -m tests.with_servers $(BIN)/pytest -n 2 $(NO_SECOND_TIME:%=--ignore=%)
+	$(PLAIN) $(PYTEST) -m "not postgresql"
+	$(PLAIN) $(BIN)/python -m tests.with_servers $(PYTEST) $(ON_BOTH) $(ONLY_ONCE:%=--ignore=%)
 
 smoke: $(TOOLS) ## The README's first session, with only what `make run` installs
 	@$(FIND_PYTHON); UV_PROJECT_ENVIRONMENT=.venv-smoke $(UV) sync --quiet --frozen --no-dev --python "$$found"

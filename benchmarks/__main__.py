@@ -1,6 +1,6 @@
 """``python -m benchmarks [NAME...]``: run the named benchmarks, or all of them.
 
-``python -m benchmarks read [OPTION...]`` and ``compare BEFORE.json AFTER.json`` take arguments of their own.
+Those of ``WITH_ARGUMENTS`` take arguments of their own: ``python -m benchmarks scaleout --help``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 #: Modules of this package with a ``main() -> None``, in the order in which they run.
 ALL = ("startup_memory", "lifecycle", "scale", "scrape", "read", "money")
 #: ``main(arguments)``.
-WITH_ARGUMENTS = ("read", "compare")
+WITH_ARGUMENTS = ("read", "compare", "webserver", "pools", "scaleout", "memory", "scaleplan")
 
 
 def main(names: list[str]) -> int:

@@ -84,8 +84,8 @@ PATH_PARAMETERS = {
 }
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
+def _object(properties: dict[str, Any], **now_and_then: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {**properties, **now_and_then}, "required": list(properties)}
 
 
 _STAMP = {"type": "string", "format": "date-time"}
@@ -105,7 +105,10 @@ HEALTH_SCHEMA = _object(
                 },
                 "ready": {"type": "string", "enum": ["true", "false"], "description": "Is the start-up sweep over?"},
                 "database": {"type": "string", "enum": ["ok", "unavailable"]},
-            }
+            },
+            maintenance={
+                "type": "string", "description": "Providers that take no new session now; absent: none",
+            },
         ),
     }
 )  # fmt: skip

@@ -7,14 +7,18 @@ Celery's and Granian's own command lines are not used: they import far more than
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import runpy
 import signal
 import sys
+import threading
 import warnings
 from datetime import timedelta
+from typing import Any
 
+from gpubroker import leaving
 from gpubroker.common import lifeline
 from gpubroker.failures import SettingsError
 
@@ -27,8 +31,9 @@ CONNECTIONS = 512
 #: In which a request's headers have to come, and how long a connection may be idle between two requests.
 HEADER_SECONDS = 30
 WORKER_THREADS = 32
-#: Seconds that requests and tasks get to finish on SIGTERM. Nothing is lost when they do not: rows carry what is due.
-STOP_GRACE_SECONDS = 3
+#: Seconds that requests get to finish on SIGTERM: the longest is a create that waits a minute for its verdict. Where
+#: one person runs everything, Ctrl-C is to be quick; nothing is lost by that, as rows carry what is due.
+STOP_SECONDS, EMBEDDED_STOP_SECONDS = 75, 3
 #: Granian's own lines in the form of our text logs. Errors only: it warns that waiting threads outnumber the cores.
 GRANIAN_LOGS = {
     "version": 1,
@@ -48,9 +53,11 @@ def web(host: str = "", port: int = 0, workers: int = 1, threads: int = WEB_THRE
 
     from gpubroker import settings
 
+    # A trial ends at once; a deployment lets everybody have their answer.
+    quickly = settings.EMBEDDED
     # The processes that it starts load ``gpubroker.wsgi`` by name and read it there.
     os.environ["GPUBROKER_WEB_THREADS"] = str(threads)
-    Server(
+    server = Server(
         "gpubroker.wsgi:application",
         address=host or settings.SERVER_HOST,
         port=port or settings.SERVER_PORT,
@@ -67,10 +74,34 @@ def web(host: str = "", port: int = 0, workers: int = 1, threads: int = WEB_THRE
         # It counts connections, not requests.
         backpressure=CONNECTIONS,
         websockets=False,
-        workers_kill_timeout=STOP_GRACE_SECONDS,
+        workers_kill_timeout=EMBEDDED_STOP_SECONDS if quickly else STOP_SECONDS,
         log_level=LogLevels.error,
         log_dictconfig=GRANIAN_LOGS,
-    ).serve()
+    )
+    if not quickly:
+        _leave_first(server)
+    server.serve()
+
+
+def _leave_first(server: Any) -> None:
+    """The first signal to stop lets the processes close their doors (:mod:`gpubroker.leaving`); they are told to stop a
+    moment later, or by a second signal."""
+    stop = server.signal_handler_interrupt
+    told: list[int] = []
+    # Those that have only just been forked and do not know it yet have nobody's request either.
+    signal.signal(leaving.SIGNAL, signal.SIG_IGN)
+
+    def on_signal(*_: object) -> None:
+        if told:
+            stop()
+            return
+        for worker in server.wrks:
+            told.append(worker.inner.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.inner.pid, leaving.SIGNAL)
+        threading.Timer(leaving.SECONDS if told else 0, stop).start()
+
+    server.signal_handler_interrupt = on_signal
 
 
 def worker(concurrency: int = WORKER_THREADS, queues: str = QUEUES) -> None:
@@ -122,9 +153,10 @@ def beat() -> None:
 
     from gpubroker import settings
     from gpubroker.common import logs
+    from gpubroker.queueing import PatientAMQP
 
     logs.configure(settings.LOGGING)
-    app = Celery("gpubroker", fixups=[])
+    app = Celery("gpubroker", amqp=PatientAMQP, fixups=[])
     app.config_from_object(settings, namespace="CELERY")
     # In memory: every entry is due within seconds anyway, and a schedule file can be torn by a crash.
     service = Service(app, scheduler_cls=Scheduler)

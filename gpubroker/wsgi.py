@@ -19,5 +19,8 @@ django = get_wsgi_application()
 from gpubroker.common.bodies import Bodies, Workers  # noqa: E402
 from gpubroker.common.mediatype import PlainMediaType  # noqa: E402
 from gpubroker.fast import Fast  # noqa: E402
+from gpubroker.leaving import Leaving  # noqa: E402
 
-application = Fast(Bodies(Workers(PlainMediaType(django), WEB_THREADS)))
+application = Leaving(Fast(Bodies(Workers(PlainMediaType(django), WEB_THREADS))))
+if "GPUBROKER_WEB_THREADS" in os.environ:
+    application.listen()

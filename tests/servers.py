@@ -11,6 +11,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,9 +52,9 @@ def _as_user() -> dict[str, Any]:
     return {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(number)
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -86,35 +87,61 @@ def _own(folder: Path) -> None:
             os.chown(path, UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)
 
 
-@contextlib.contextmanager
-def postgres() -> Iterator[str]:
-    """A PostgreSQL with an empty database; its URL."""
-    with tempfile.TemporaryDirectory(prefix="gpubroker-postgres-") as folder:
-        workspace = Path(folder)
-        binaries = _binaries(workspace)
+class Postgres:
+    """One server over a folder of its own, with an empty database; it may be stopped and started again."""
+
+    def __init__(self, workspace: Path, **options: str) -> None:
+        self.workspace = workspace
+        self._options = {**FAST, **options}
+        self._binaries = _binaries(workspace)
         password = secrets.token_urlsafe(16)
         (workspace / "password").write_text(password)
         _own(workspace)
-        data = workspace / "data"
-        _initdb(binaries, data, workspace)
-        port = ports.free_port()
-        options = [part for name, value in {**FAST, "port": str(port)}.items() for part in ("-c", f"{name}={value}")]
-        with (workspace / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [str(binaries / "postgres"), "-D", str(data), *options],
+        _initdb(self._binaries, workspace / "data", workspace)
+        self.port = ports.free_port()
+        self.url = f"postgresql://gpubroker:{password}@127.0.0.1:{self.port}/postgres"
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        own = {**self._options, "port": str(self.port)}
+        options = [part for name, value in own.items() for part in ("-c", f"{name}={value}")]
+        with (self.workspace / "log").open("ab") as log:
+            self._server = subprocess.Popen(
+                [str(self._binaries / "postgres"), "-D", str(self.workspace / "data"), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=workspace,
+                cwd=self.workspace,
                 preexec_fn=tie_to_parent(),
                 **_as_user(),
             )
-        url = f"postgresql://gpubroker:{password}@127.0.0.1:{port}/postgres"
+        _wait_for_postgres(self._server, self.url, self.workspace / "log")
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: connections are broken off and the books closed; SIGQUIT: as a crash."""
+        if self._server is not None:
+            _stop(self._server, number)
+        self._server = None
+
+
+@contextlib.contextmanager
+def postgres_server(**options: str) -> Iterator[Postgres]:
+    """``options``: of its configuration, beside those that make it quick."""
+    with tempfile.TemporaryDirectory(prefix="gpubroker-postgres-") as folder:
+        server = Postgres(Path(folder), **options)
         try:
-            _wait_for_postgres(server, url, workspace / "log")
-            yield url
+            server.start()
+            yield server
         finally:
-            _stop(server)
+            server.stop()
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL with an empty database; its URL."""
+    with postgres_server() as server:
+        yield server.url
 
 
 def _initdb(binaries: Path, data: Path, workspace: Path) -> None:
@@ -134,26 +161,50 @@ def _wait_for_postgres(server: subprocess.Popen[bytes], url: str, log: Path) -> 
     raise ServerMissing(f"PostgreSQL does not start: {log.read_text(errors='replace')[-2000:]}")
 
 
+class Valkey:
+    """One server with a password, which keeps nothing; it may be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._queue = Queue(find_server(), folder)
+        self.url = self._queue.url
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self._server = server = subprocess.Popen(
+            self._queue.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, preexec_fn=tie_to_parent()
+        )
+        assert server.stdin is not None
+        with server.stdin as pipe:
+            pipe.write(self._queue.configuration)
+        until = time.monotonic() + START_SECONDS
+        while not self._queue.answers():
+            if server.poll() is not None or time.monotonic() > until:
+                raise ServerMissing(f"{self._queue.binary} does not start (exit code {server.poll()})")
+            time.sleep(0.02)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self._server is not None:
+            _stop(self._server, number)
+        self._server = None
+
+
+@contextlib.contextmanager
+def valkey_server() -> Iterator[Valkey]:
+    with tempfile.TemporaryDirectory(prefix="gpubroker-valkey-") as folder:
+        server = Valkey(Path(folder))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
 @contextlib.contextmanager
 def valkey() -> Iterator[str]:
     """A Valkey with a password; its URL."""
-    with tempfile.TemporaryDirectory(prefix="gpubroker-valkey-") as folder:
-        queue = Queue(find_server(), Path(folder))
-        server = subprocess.Popen(
-            queue.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, preexec_fn=tie_to_parent()
-        )
-        try:
-            if server.stdin is not None:
-                with server.stdin as pipe:
-                    pipe.write(queue.configuration)
-            until = time.monotonic() + START_SECONDS
-            while not queue.answers():
-                if server.poll() is not None or time.monotonic() > until:
-                    raise ServerMissing(f"{queue.binary} does not start (exit code {server.poll()})")
-                time.sleep(0.02)
-            yield queue.url
-        finally:
-            _stop(server)
+    with valkey_server() as server:
+        yield server.url
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ LISTS = {
     "/costs?group_by=session": 1,
     "/costs/summary": 3,
     "/reports/idle-waste": 3,
-    "/statements/consumer-1": 2,
+    "/statements/consumer-1": 3,
 }
 
 

@@ -157,8 +157,8 @@ def test_from_the_admin(market: SandboxProcess, driver: Driver, time: MovableClo
     time.advance(seconds=settings.ORPHAN_GRACE_SECONDS + 1)
     assert swept(driver).held is True
 
-    def press(action: str) -> str:
-        form = {"action": action, "_selected_action": ["vastai"]}
+    def press(action: str, **said: str) -> str:
+        form = {"action": action, "_selected_action": ["vastai"], **said}
         answer = client.post("/admin/sessions_app/providerwatch/", form, follow=True)
         assert answer.status_code == 200
         return answer.content.decode()
@@ -166,7 +166,11 @@ def test_from_the_admin(market: SandboxProcess, driver: Driver, time: MovableClo
     ProviderWatch.objects.update(next_sweep_at=clock_far(time))
     assert "A sweep begins within a second: vastai." in press("sweep_now")
     assert sweep.claim_due() == ["vastai"]
-    assert "Released, and swept again at once: vastai." in press("release")
+    assert "4 of 4 machines with our label are in no book of ours" in press("release")
+    word = {"confirmed": "yes", "confirm_typed": "release vastai"}
+    assert "nothing was changed" in press("release", **{**word, "confirm_typed": "release"})
+    assert ProviderWatch.objects.get().held_reason != ""
+    assert "Released, and swept again at once: vastai." in press("release", **word)
     assert swept(driver).orphans_destroyed == 4
     assert Event.objects.get(kind="sweep_released").actor == "staff:ann"
     assert "Nothing is held there; nothing was changed." in press("release")

@@ -1,0 +1,116 @@
+"""``python -m benchmarks memory``: what one worker process weighs with ten thousand live sessions and a thousand boots.
+
+PostgreSQL, Valkey, a sandbox marketplace and a real SSH server for every machine; books and marketplace are filled
+before the worker starts. Read from the kernel: the resident set (VmRSS), its peak since the start (VmHWM), and the
+part that is not shared with others (PSS). ``--live`` and ``--boots`` set other numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from benchmarks.report import Result, show
+from benchmarks.startup_memory import pss_mb
+from gpubroker.common import ids, sshkeys
+from providers.labels import make_label
+from tests import servers
+from tests.fleet import Fleet, fleet, until
+from tests.sandbox import SandboxProcess
+
+BUDGET_MB = 300.0
+#: Sandbox seconds until a machine's SSH answers; they pass at once when the benchmark says so.
+BOOT_SECONDS = 3600.0
+#: Sweeps of everything, before and after the boots.
+SETTLE_SECONDS = 30.0
+DEPLOYMENT = "memory"
+SETTINGS = {"PROVIDER_PACE": "0.1", "DEPLOYMENT_ID": DEPLOYMENT, "ORPHAN_GRACE_SECONDS": "86400"}
+
+
+def kernel_mb(pid: int, field: str) -> float:
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def machines(market: SandboxProcess, count: int, pair: sshkeys.KeyPair) -> dict[str, Any]:
+    """So many more machines with our labels, as :mod:`benchmarks.books` takes them."""
+    before = {each["id"] for each in market.alive()}
+    for _ in range(count):
+        market.foreign(make_label(DEPLOYMENT, ids.new_session_id(), 1))
+    contracts = [{"id": each["id"], "label": each["label"]} for each in market.alive() if each["id"] not in before]
+    return {"contracts": contracts, "public_key": pair.public, "private_key": pair.private}
+
+
+def fill(made: Fleet, market: SandboxProcess, live: int, boots: int) -> None:
+    pair = sshkeys.generate("ed25519", comment="benchmark")
+    status, answer = market.api("POST", "/api/v0/ssh/", {"ssh_key": pair.public})
+    if status != 200:
+        raise RuntimeError(f"no account key: {answer}")
+    for what, count in (("runs", live), ("boots", boots)):
+        given = json.dumps(machines(market, count, pair))
+        written = made.run(sys.executable, "-m", "benchmarks.books", what, given=given)
+        if written.returncode:
+            raise RuntimeError(written.stderr)
+        if what == "runs":
+            market.advance(BOOT_SECONDS)
+            until(lambda: len(market.admin("GET", "health")["ssh"]) >= live, "their SSH servers", 900, 2.0)
+
+
+def running(url: str) -> int:
+    with psycopg.connect(url) as books:
+        row = books.execute("SELECT count(*) FROM sessions_app_session WHERE status = 'running'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def measure(live: int, boots: int, folder: Path) -> list[Result]:
+    # Renting a machine's slice withdraws its others.
+    options = {"boot_seconds": BOOT_SECONDS, "pace": 0, "credit": 10_000_000, "offers": 2 * (live + boots)}
+    with (
+        servers.postgres_server() as database,
+        servers.valkey_server() as queue,
+        SandboxProcess(folder / "market", **options) as market,
+        fleet(folder, database, queue, market, **SETTINGS) as made,
+    ):
+        fill(made, market, live, boots)
+        made.start("worker-a")
+        made.start("beat-a")
+        pid = made.processes["worker-a"].pid
+        results = []
+
+        def note(what: str, budget: float | None = None) -> None:
+            results.append(Result(f"{what}: VmRSS", kernel_mb(pid, "VmRSS"), "MB", budget))
+            results.append(Result(f"{what}: PSS", pss_mb(pid), "MB"))
+            print(f"  {what}: {results[-2].value:.0f} MB, peak {kernel_mb(pid, 'VmHWM'):.0f} MB", flush=True)
+
+        time.sleep(SETTLE_SECONDS)
+        note(f"{live:,} live, {boots:,} booting")
+        market.advance(BOOT_SECONDS)
+        began = time.monotonic()
+        until(lambda: running(database.url) >= live + boots, "all of them run", 900, 1.0)
+        results.append(Result(f"{boots:,} boots at once, to the last running", time.monotonic() - began, "s"))
+        note(f"{boots:,} boots just verified", BUDGET_MB)
+        time.sleep(SETTLE_SECONDS)
+        note(f"{live + boots:,} live", BUDGET_MB)
+        results.append(Result("worker: VmHWM, the most it ever was", kernel_mb(pid, "VmHWM"), "MB", BUDGET_MB))
+        return results
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks memory")
+    parser.add_argument("--live", type=int, default=10_000)
+    parser.add_argument("--boots", type=int, default=1_000)
+    asked = parser.parse_args(arguments or [])
+    with tempfile.TemporaryDirectory(prefix="gpubroker-memory-") as folder:
+        show("memory", measure(asked.live, asked.boots, Path(folder)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
