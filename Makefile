@@ -25,7 +25,7 @@ ONLY_ONCE := $(patsubst %,tests/sessions_app/test_%.py,boot_time deploy diagnost
   $(patsubst %,tests/gpubroker/test_%.py,bodies fast new_provider openapi review_fast security) tests/billing/test_webhooks_outgoing.py
 # A test of real servers, doors and processes may lose its race on a crowded machine: it runs once more, which is told
 # (an R, and its name at the end), and what fails twice has failed.
-PYTEST := $(BIN)/pytest -n 2 --reruns 1 -rR
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --reruns 1 -rR
 # Checks of the code must not depend on a developer's .env, nor leave files in ./var.
 PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
 
@@ -34,7 +34,7 @@ FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 pytho
 	done; \
 	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 
-.PHONY: help run test smoke lint fmt schema bench image-check soak migrate clean
+.PHONY: help run test smoke lint fmt schema bench image-check soak month screenshots migrate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -43,6 +43,7 @@ run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 	@exec $(BIN)/gpubroker run
 
 test: $(READY_DEV) ## All tests: on SQLite, then on real PostgreSQL and Valkey
+	$(PLAIN) $(BIN)/python -m tests.chromium
 	$(PLAIN) $(PYTEST) -m "not postgresql"
 	$(PLAIN) $(BIN)/python -m tests.with_servers $(PYTEST) $(ON_BOTH) $(ONLY_ONCE:%=--ignore=%)
 
@@ -76,6 +77,9 @@ soak: $(READY_DEV) ## A thousand sessions, faults among them, workers killed; SO
 
 month: $(READY_DEV) ## A month of sessions, faults and bills, simulated in minutes; MONTH="--sessions 50 --budget 5"
 	$(PLAIN) $(BIN)/python -m benchmarks.month $(MONTH)
+
+screenshots: $(READY_DEV) ## Take the pictures of the console and of its tour anew: docs/pictures
+	$(PLAIN) PICTURES_INTO=docs/pictures $(BIN)/pytest -n 0 -o timeout=900 tests/browser/test_tour.py tests/browser/test_pages.py -k "a_picture or test_tour"
 
 migrate: $(READY) ## Bring the database schema up to date (`make run` does it too)
 	$(BIN)/gpubroker migrate

@@ -148,5 +148,7 @@ def done(session_id: str, principal: Principal = OPEN) -> None:
 def destroy(session_id: str, principal: Principal = OPEN) -> None:
     """Force the end, and that of a disk that is kept; on a session that is ending or over it changes nothing else."""
     if found(session_id, principal).status in ENDABLE:
-        end_session(session_id, EndReason.DELETED, actor=principal.actor)
+        # Not EndReason.STAFF, which keeps a disk that is to be preserved: whoever deletes wants nothing kept.
+        by_staff = "deleted by staff" if principal.actor.startswith("staff:") else ""
+        end_session(session_id, EndReason.DELETED, actor=principal.actor, message=by_staff)
     preserve.drop(session_id, principal.actor)

@@ -24,11 +24,21 @@ def stop_receiving(port: int, address: str, seconds: float) -> int:
     count = 0
     for name in os.listdir("/proc/self/fd"):
         # It may have been closed since, and its number may be another file's now: we look at a duplicate of our own.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
+        with contextlib.suppress(OSError), _duplicate(int(name)) as one:
             if _is_from(one, port, address) and _unsent_for(one) >= seconds:
                 one.shutdown(socket.SHUT_RD)
                 count += 1
     return count
+
+
+def _duplicate(descriptor: int) -> socket.socket:
+    """``OSError`` where it is no socket, or closed; the duplicate does not stay behind then."""
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def _is_from(one: socket.socket, port: int, address: str) -> bool:

@@ -38,8 +38,8 @@ DESKTOP: Size = (1280, 800)
 PHONE: Size = (390, 844)
 #: Milliseconds for a step of a page, on a loaded machine.
 PATIENCE = 20_000
-#: Colours of a kept picture: few enough for a small file, and text stays sharp.
-COLOURS = 128
+#: Of a kept picture: few enough for a small file, chosen so that a small red number stays as red as it is.
+COLOURS, CHOSEN = 256, Image.Quantize.MAXCOVERAGE
 READ: Any = {"use_inner_text": True, "ignore_case": True}
 #: All is loaded. Asked in a way that outlives a page's change to the next one.
 READY = "() => document.readyState === 'complete' && document.fonts.status === 'loaded'"
@@ -155,7 +155,7 @@ class Tab:
         """What is in the window, as a small PNG."""
         shot = self.do(lambda page: page.screenshot(animations="disabled", caret="hide"))
         picture = Image.open(io.BytesIO(shot)).convert("RGB")
-        small = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        small = picture.quantize(COLOURS, method=CHOSEN, dither=Image.Dither.NONE)
         into.parent.mkdir(parents=True, exist_ok=True)
         small.save(into, optimize=True)
 

@@ -213,7 +213,8 @@ def test_destroy_wants_its_word_and_then_destroys_all_that_were_chosen(olga: Cli
     assert Rental.objects.get(pk=rental.pk).state == Debt.DESTROYING
     assert Session.objects.get(pk=second.pk).status == Status.STOPPED
     assert Session.objects.get(pk=other.pk).status == Status.RUNNING
-    assert Event.objects.filter(session=first, to_state="stopping").get().actor == "staff:olga"
+    told = Event.objects.filter(session=first, to_state="stopping").get()
+    assert (told.actor, told.reason) == ("staff:olga", "deleted by staff")
     assert log() == [("olga", first.pk, "destroy asked for"), ("olga", second.pk, "destroy asked for")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import socket
 import threading
 import time
@@ -109,6 +110,15 @@ def test_a_body_whose_time_is_up_is_late_even_where_what_came_looks_whole(said: 
         "wsgi.input": io.BytesIO(b"{}"),
     }
     assert bodies.PROBLEM not in behind(others)
+
+
+def test_a_look_at_connections_leaves_nothing_open(tmp_path: Path) -> None:
+    """Files are no sockets: the duplicate of each must be closed again."""
+    with (tmp_path / "a file").open("w"):
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            assert connections.stop_receiving(1, "127.0.0.1", 0) == 0
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_receiving_stops_only_where_nothing_was_sent_for_long() -> None:
