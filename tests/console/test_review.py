@@ -50,7 +50,7 @@ def test_everything_that_waits_is_there_with_its_meaning() -> None:
         assert f'id="{kind}"' in html
     for words in (
         "7 of 9 machines are lost by the listing", "Would destroy the orphans: 501", "and 2 more", "for 20 minutes",
-        "it has not said yes", "4 attempts", "vastai: 500 from the provider", f"label {LABEL}", "label a notebook",
+        "it has not said yes", "accepted: 4", "vastai: 500 from the provider", f"label {LABEL}", "label a notebook",
         "missing in 2 complete listings", "the offer said $0.5 an hour, billed are $0.75",
         "a charge without a rental, machine 77", "ours $0, theirs $1.25",
     ):  # fmt: skip
