@@ -14,8 +14,8 @@ from django.db.models.functions import Cast, Coalesce, Greatest, Least
 from billing.ledger_models import as_units
 from billing.models import Consumer, LedgerDay, MeterSegment
 from billing.periods import Period
-from billing.prepared import Later, Prepared
 from gpubroker.common.money import units
+from gpubroker.common.prepared import Later, Prepared
 
 ZERO = Decimal(0)
 MICROSECOND = timedelta(microseconds=1)
@@ -128,13 +128,13 @@ def _asked(period: Period, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def booked_and_tail(period: Period, now: datetime, consumer: int | str | None) -> list[list[Any]]:
+def booked_and_tail(period: Period, now: datetime, consumer: int | str | None) -> list[Sequence[Any]]:
     """Provider, GPU type, kind and a :class:`Summed`, of one consumer (by id or name), or of everybody."""
     query = _EVERYBODY if consumer is None else _OF_NAMED if isinstance(consumer, str) else _OF_ONE
     return query.rows(consumer=consumer, **_asked(period, now))
 
 
-def booked_and_tail_of_each(period: Period, now: datetime, consumers: Sequence[int]) -> list[list[Any]]:
+def booked_and_tail_of_each(period: Period, now: datetime, consumers: Sequence[int]) -> list[Sequence[Any]]:
     """Consumer and a :class:`Summed`."""
     whose = Q(account__in=consumers), Q(consumer_id__in=consumers)
     query = Prepared(lambda: _booked_and_tail(*whose, ("consumer_id",), ("account",)))

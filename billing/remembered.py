@@ -17,7 +17,7 @@ from billing.cost_sums import CONSUMER
 from billing.costs import Costs, Sums, sums
 from billing.models import MeterChange
 from billing.periods import Period
-from billing.prepared import Prepared
+from gpubroker.common.prepared import Prepared
 
 #: Periods and consumers that are remembered.
 MOST = 512

@@ -20,7 +20,8 @@ from gpubroker.common.bodies import Bodies, Workers  # noqa: E402
 from gpubroker.common.mediatype import PlainMediaType  # noqa: E402
 from gpubroker.fast import Fast  # noqa: E402
 from gpubroker.leaving import Leaving  # noqa: E402
+from gpubroker.reads import Reads  # noqa: E402
 
-application = Leaving(Fast(Bodies(Workers(PlainMediaType(django), WEB_THREADS))))
+application = Leaving(Fast(Bodies(Workers(Reads(PlainMediaType(django)), WEB_THREADS))))
 if "GPUBROKER_WEB_THREADS" in os.environ:
     application.listen()

@@ -11,8 +11,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-#: Where the view leaves in ``request.META`` what was asked, for the layer in front. Absent: only Django may answer.
-ASKED = "gpubroker.inventory_query"
+#: By this in ``request.META`` the view says that the layer in front may repeat its answer's headers.
+ASKED = "gpubroker.inventory_asked"
 #: Smaller ones are not worth compressing: they fit into one packet as they are.
 COMPRESS_FROM = 1024
 COMPRESS_LEVEL = 5

@@ -70,8 +70,8 @@ class InventoryView(APIView):
             raise ApiError(404, f"template {hash_id} not found", template_hash_id=hash_id)
         query = inventory_query(params)
         if hash_id is None:
-            # From now on the layer in front of Django knows what this query string means (gpubroker/fast.py).
-            request.META[pages.ASKED] = query
+            # The layer in front of Django may repeat these headers (gpubroker/fast.py).
+            request.META[pages.ASKED] = True
         return over_the_wire(rendered_inventory(inventory, query, hash_id, template), request)
 
 

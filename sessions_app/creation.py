@@ -19,6 +19,7 @@ from offers import snapshot
 from sessions_app import provider_credit, selectors, services
 from sessions_app.models import Session
 from sessions_app.planning import Wish
+from sessions_app.shown import shown
 from sessions_app.states import FAILURES, EndReason
 
 #: Launch failures as (HTTP status, may the same request succeed later).
@@ -83,7 +84,7 @@ def answer_of(session: Session, private_key: str = "") -> Answer:
     """201 with the session, or the refusal when it never came to run."""
     if session.end_reason in FAILURES and session.running_at is None:
         return Answer.refusal(launch_refusal(session))
-    return Answer(201, {"session": selectors.shown(session)}, private_key)
+    return Answer(201, {"session": shown(session)}, private_key)
 
 
 def launch_refusal(session: Session) -> ApiError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -128,10 +127,9 @@ def _preserve_hours(wish: Wish) -> int | None:
     return (wish.preserve_hours or preserve.DEFAULT_HOURS) if wish.storage_policy == "preserve" else None
 
 
-def found(session_id: str, principal: Principal = OPEN, without: Collection[str] = ()) -> Session:
-    """The session; one that the principal may not see is as unknown as one that never was. Columns that are not needed
-    may be left out."""
-    session = Session.objects.select_related("consumer").defer(*without).filter(id=session_id).first()
+def found(session_id: str, principal: Principal = OPEN) -> Session:
+    """The session; one that the principal may not see is as unknown as one that never was."""
+    session = Session.objects.select_related("consumer").filter(id=session_id).first()
     if session is None or not principal.may_see(session.consumer.name):
         raise ApiError(404, f"session {session_id} not found", session_id=session_id)
     return session

@@ -40,6 +40,8 @@ RETRY_SECONDS = 10.0
 SOCKET_SECONDS = 0.25
 #: In so many takes a limit is used up, and of so many callers takes are remembered.
 TAKES, CALLERS = 100, 10_000
+#: In ``request.META``: the layer in front of Django has counted this call.
+COUNTED = "gpubroker.counted"
 SHARED_SCHEMES = ("redis://", "rediss://")
 
 
@@ -108,10 +110,10 @@ class Tally:
 
     def hit(self, caller: str, per_minute: int) -> int:
         """Count one call; 0 when it may pass, else the seconds after which the next one may."""
+        if self.use(caller, per_minute):
+            return 0
         item = limits.RateLimitItemPerMinute(per_minute)
         if self._shared is not None and self._timer() >= self._retry_at:
-            if self._use(caller, per_minute):
-                return 0
             try:
                 return self._take(self._shared, item, caller)
             except StorageError as error:
@@ -121,8 +123,10 @@ class Tally:
                 log.warning("rate limits are counted per process for now, Redis does not answer: %s", reason)
         return _hit(self._own, item, caller)
 
-    def _use(self, caller: str, per_minute: int) -> bool:
-        """One of the calls that were taken before."""
+    def use(self, caller: str, per_minute: int) -> bool:
+        """Count the call as one of those that were taken before; ``False``: none is left, nothing is counted."""
+        if self._shared is None or self._timer() < self._retry_at:
+            return False
         with self._lock:
             taken = self._taken.get((caller, per_minute))
             if taken is None or not taken.left or time.time() >= taken.until:
@@ -180,21 +184,31 @@ def count(caller: str) -> None:
         raise TooMany(settings.API_RATE_PER_MINUTE, seconds)
 
 
+def use(key_prefix: str, meta: Mapping[str, Any]) -> bool:
+    """Count one call where no other process has to be asked, and it may pass; ``False``: nothing is counted yet."""
+    per_minute = settings.API_RATE_PER_MINUTE
+    if not per_minute:
+        return True
+    return _tally(settings.REDIS_URL).use(_caller(key_prefix, meta), per_minute)
+
+
+def _caller(key_prefix: str, meta: Mapping[str, Any]) -> str:
+    return f"key:{key_prefix}" if key_prefix else f"address:{address(meta)}"
+
+
 def count_address(meta: Mapping[str, Any]) -> None:
-    count(f"address:{address(meta)}")
+    count(_caller("", meta))
 
 
 def count_caller(key_prefix: str, meta: Mapping[str, Any]) -> None:
     """Count one call: by key, or by address on the open API."""
-    if key_prefix:
-        count(f"key:{key_prefix}")
-    else:
-        count_address(meta)
+    count(_caller(key_prefix, meta))
 
 
 class PerCaller(BaseThrottle):
     """DRF's hook."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        count_caller(principal.of(request).key_prefix, request.META)
+        if COUNTED not in request.META:
+            count_caller(principal.of(request).key_prefix, request.META)
         return True

@@ -2,89 +2,31 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.core import signals
-from django.core.wsgi import get_wsgi_application
-from django.db import close_old_connections
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from billing import services as billing
 from billing.keys import keyring
-from gpubroker import fast as fast_module
+from gpubroker import front
 from gpubroker.common import clock, gathered, ratelimit
-from gpubroker.common.mediatype import PlainMediaType
 from gpubroker.common.models import Counter
 from gpubroker.fast import Fast
 from offers import failures, services, snapshot
 from tests import keys
+from tests.gpubroker.layers import World, header, kept_connection
 from tests.harness import MovableClock
 from tests.offers.factory import apply, row
 
 pytestmark = pytest.mark.django_db
-ID = {"HTTP_X_REQUEST_ID": "the-same-for-both"}
 NAMES = ("gpu_http_requests_total", "gpu_http_request_duration_seconds_bucket")
-Answer = tuple[str, list[tuple[str, str]], bytes]
-
-
-class World:
-    """Django alone, and Django with the layer before it. ``asked`` counts what reached Django through the layer."""
-
-    def __init__(self) -> None:
-        self.django = PlainMediaType(get_wsgi_application())
-        self.asked = 0
-        self.fast = Fast(self._counted)
-
-    def _counted(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        self.asked += 1
-        return self.django(environ, start_response)
-
-    def alone(self, query: str = "", **headers: str) -> Answer:
-        return answer(self.django, query, **headers)
-
-    def both(self, query: str = "", **headers: str) -> Answer:
-        """What Django says, which the layer says as well: when it learns it, and when it knows it."""
-        expected = self.alone(query, **headers)
-        for _ in range(3):
-            assert answer(self.fast, query, **headers) == expected
-        return expected
-
-    def at_once(self, query: str = "", **headers: str) -> Answer:
-        """The layer's own answer. It lets Django look when a second has passed since the last look, hence the tries."""
-        for _ in range(20):
-            before = self.asked
-            found = answer(self.fast, query, **headers)
-            if self.asked == before:
-                return found
-        raise AssertionError(f"Django was asked every time: {found}")
-
-
-def answer(application: Callable[..., Iterable[bytes]], query: str = "", **changes: Any) -> Answer:
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": "GET", "PATH_INFO": "/api/v1/inventory", "SCRIPT_NAME": "", "QUERY_STRING": query,
-        "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8080", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "localhost",
-        "REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "wsgi.errors": io.StringIO(),
-        "wsgi.version": (1, 0), "wsgi.multithread": True, "wsgi.multiprocess": True, "wsgi.run_once": False,
-        **ID, **changes,
-    }  # fmt: skip
-    said: list[tuple[str, list[tuple[str, str]]]] = []
-    parts = application(environ, lambda status, headers, *_: said.append((status, headers)))
-    body = b"".join(parts)
-    if (close := getattr(parts, "close", None)) is not None:
-        close()
-    return said[0][0], sorted((name.lower(), value) for name, value in said[0][1]), body
-
-
-def header(found: Answer, name: str) -> str:
-    return dict(found[1]).get(name, "")
 
 
 ROWS = [
@@ -99,13 +41,8 @@ ROWS = [
 @pytest.fixture
 def world() -> Iterator[World]:
     apply(ROWS)
-    # As Django's own test client does: the end of a request must not close the test's connection.
-    ends = (signals.request_started, signals.request_finished)
-    for end in ends:
-        end.disconnect(close_old_connections)
-    yield World()
-    for end in ends:
-        end.connect(close_old_connections)
+    with kept_connection():
+        yield World(Fast, "/api/v1/inventory")
     snapshot.forget()
 
 
@@ -196,7 +133,7 @@ def test_a_new_version_is_another_answer_at_once(world: World) -> None:
     after = world.both("limit=1")
     assert (b"vastai-4" in before[2], b"vastai-4" in after[2]) == (True, False)
     assert header(before, "etag") != header(after, "etag")
-    assert answer(world.fast, "limit=1", HTTP_IF_NONE_MATCH=header(before, "etag"))[0] == "200 OK"
+    assert world.through("limit=1", HTTP_IF_NONE_MATCH=header(before, "etag"))[0] == "200 OK"
 
 
 def test_ageing_and_failures_show_as_they_do_in_django(world: World) -> None:
@@ -249,17 +186,17 @@ def test_a_revoked_key_is_refused_as_soon_as_django_knows(world: World, settings
     assert world.at_once("", HTTP_X_API_KEY=made.secret)[0] == "200 OK"
     billing.revoke_key(made.key.prefix, by="test")
     keyring.forget(made.key.prefix)
-    assert answer(world.fast, "", HTTP_X_API_KEY=made.secret)[0] == "401 Unauthorized"
+    assert world.through("", HTTP_X_API_KEY=made.secret)[0] == "401 Unauthorized"
 
 
 def test_calls_are_counted_against_the_limit(world: World, settings: Any) -> None:
     settings.API_RATE_PER_MINUTE = 6
     ratelimit._tally.cache_clear()
-    statuses = [answer(world.fast, "", REMOTE_ADDR="192.0.2.7")[0] for _ in range(8)]
+    statuses = [world.through("", REMOTE_ADDR="192.0.2.7")[0] for _ in range(8)]
     assert statuses == ["200 OK"] * 6 + ["429 Too Many Requests"] * 2
-    late = answer(world.fast, "", REMOTE_ADDR="192.0.2.7")
+    late = world.through("", REMOTE_ADDR="192.0.2.7")
     assert 1 <= int(header(late, "retry-after")) <= 60
-    assert answer(world.fast, "", REMOTE_ADDR="192.0.2.8")[0] == "200 OK"
+    assert world.through("", REMOTE_ADDR="192.0.2.8")[0] == "200 OK"
     ratelimit._tally.cache_clear()
 
 
@@ -278,12 +215,25 @@ def test_answers_are_counted_for_the_metrics(world: World) -> None:
     assert counted()[0] - answers == counted()[1] - durations >= 5
 
 
+def test_a_short_page_nobody_has_asked_for_is_printed_without_django(world: World) -> None:
+    world.both("limit=3")
+    before = world.asked
+    fresh = world.at_once("limit=3&min_vram=20")
+    assert world.asked - before <= 1  # the look that is due once a second
+    assert fresh == world.alone("limit=3&min_vram=20")
+    before = world.asked
+    world.through("limit=201&min_vram=20")
+    assert world.asked == before + 1
+
+
 def test_what_is_remembered_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_module, "REMEMBERED", 3)
+    monkeypatch.setattr(front, "REMEMBERED", 3)
     for number in range(10):
-        world.both(f"limit={number + 1}")
-    assert len(world.fast._known) <= 3
-    before = len(world.fast._known)
-    world.both("unknown=" + "x" * fast_module.LONGEST)
-    world.both("limit=0")
-    assert len(world.fast._known) == before
+        world.both(f"limit={number + 1}", HTTP_HOST=f"localhost:{8000 + number}")
+    assert len(world.layer.questions) <= 3
+    assert len(world.layer.learnt) <= 3
+    before = len(world.layer.questions), len(world.layer.learnt)
+    world.both("unknown=" + "x" * front.LONGEST)
+    world.both("limit=1", HTTP_ACCEPT="application/json, " + "x" * front.LONGEST)
+    assert len(world.layer.questions) <= before[0] + 1
+    assert len(world.layer.learnt) == before[1]

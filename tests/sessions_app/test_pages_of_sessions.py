@@ -83,5 +83,5 @@ def test_a_page_never_counts_through_those_before_it(api: Api, newest_first: lis
     with CaptureQueriesContext(connection) as captured:
         api.get("/sessions", limit=2, after=newest_first[15])
     page = next(query["sql"] for query in captured if "LIMIT 3" in query["sql"])
-    assert "OFFSET" not in page
+    assert page.endswith("LIMIT 3 OFFSET 0")
     assert '"created_at" <=' in page
