@@ -61,7 +61,7 @@ def offers(count: int) -> dict[str, Any]:
 
 
 def sessions() -> dict[str, Any]:
-    from billing import ledger
+    from billing import ledger, metering
     from billing import services as billing
     from billing.models import MeterSegment
     from gpubroker.common import clock, ids
@@ -116,6 +116,8 @@ def sessions() -> dict[str, Any]:
     Session.objects.bulk_create(made, batch_size=1000)
     Rental.objects.bulk_create(rentals, batch_size=1000)
     MeterSegment.objects.bulk_create(segments, batch_size=1000)
+    # As whoever writes segments does: from then on a process may remember what it summed.
+    metering.changed([consumer.pk for consumer in consumers])
     ledger.accrue()
     keys = {name: billing.make_key(consumer, by="benchmark", scopes=scopes).secret
             for name, consumer, scopes in (("staff", None, ["staff"]), ("consumer", "bench-1", ["read"]))}  # fmt: skip

@@ -9,7 +9,7 @@ import functools
 import gzip
 import hashlib
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: By this in ``request.META`` the view says that the layer in front may repeat its answer's headers.
 ASKED = "gpubroker.inventory_asked"
@@ -46,8 +46,7 @@ class Page:
         return f'"{self._digest}-{coding}"' if coding else f'"{self._digest}"'
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What of a page one request gets. ``status`` is 200 or 304; with 304 there is no body."""
 
     status: int

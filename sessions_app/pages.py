@@ -12,18 +12,17 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from django.db.models import CharField, Count, DateTimeField, F, Func, Q, QuerySet, Value
+from django.db.models import CharField, DateTimeField, F, Func, Q, QuerySet
 
 from gpubroker.common.errors import ApiError
 from gpubroker.common.prepared import Later, Prepared
 from gpubroker.common.principal import Principal
 from sessions_app.models import Session
 from sessions_app.shown import TIMES, Row, printed
+from sessions_app.totals import narrowed, totals
 
 #: By this in ``request.META`` a view says that the layer in front may repeat its answer's headers.
 ASKED = "gpubroker.sessions_asked"
-#: What a page is narrowed by, beside the place where it begins.
-FILTERS = {"consumer": "consumer__name", "status": "status", "provider": "provider"}
 
 
 class Iso(Func):
@@ -116,31 +115,17 @@ def page(wanted: Wanted, who: Principal) -> bytes:
     rows = [Row(*row) for row in _page(names, bool(last)).rows(**filters, **last, limit=most, offset=wanted.offset)]
     more = wanted.limit is not None and len(rows) > wanted.limit
     rows = rows[: wanted.limit]
-    total = int(_total(names).rows(**filters)[0][0])
-    rest = {"count": len(rows), "total": total, "next": rows[-1].id if more else None}
+    rest = {"count": len(rows), "total": totals.of(filters), "next": rows[-1].id if more else None}
     return b'{"sessions":[' + b",".join(map(printed, rows)) + b"]," + orjson.dumps(rest)[1:]
-
-
-def _narrowed(sessions: QuerySet[Any, Any], names: frozenset[str]) -> QuerySet[Any, Any]:
-    return sessions.filter(**{FILTERS[name]: _text(name) for name in sorted(names)})
 
 
 @functools.cache
 def _page(names: frozenset[str], goes_on: bool) -> Prepared:
     def build() -> QuerySet[Any, Any]:
-        sessions = _narrowed(_rows(), names).order_by("-created_at", "-id")
+        sessions = narrowed(_rows(), names).order_by("-created_at", "-id")
         if not goes_on:
             return sessions
         at = Later("at", DateTimeField())
         return sessions.filter(Q(created_at__lt=at) | Q(id__lt=_text("id")), created_at__lte=at)
 
     return Prepared(build, sliced=True)
-
-
-@functools.cache
-def _total(names: frozenset[str]) -> Prepared:
-    # A constant is no group: there is one row, whatever there is.
-    return Prepared(
-        lambda: _narrowed(Session.objects.order_by(), names)
-        .values(one=Value(1)).annotate(count=Count("*")).values_list("count")
-    )  # fmt: skip

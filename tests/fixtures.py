@@ -11,6 +11,7 @@ import pytest
 from gpubroker.common import clock
 from gpubroker.common import providers as configured
 from offers import snapshot
+from sessions_app.totals import totals
 from tests.harness import Api, Driver, MovableClock, refresh_offers
 from tests.sandbox import SandboxProcess
 
@@ -39,6 +40,12 @@ def sandbox(sandbox_process: SandboxProcess, settings: Any) -> Iterator[SandboxP
     yield sandbox_process
     configured.configured.cache_clear()
     snapshot.forget()
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    """What this process counted in another test's database."""
+    totals.forget()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from gpubroker.common import clock
 from offers import failures, snapshot
 from sessions_app.models import ActivitySample, Event, Session
 from sessions_app.states import Debt, Status
+from sessions_app.totals import totals
 from tests.keys import Caller, make, staff
 from tests.offers.factory import apply, row
 from tests.sessions_app.test_states import make_rental, make_session
@@ -52,7 +53,7 @@ def fill(first: int, last: int) -> None:
 
 #: path -> queries. Those of the key come before, once: it is remembered for some seconds.
 LISTS = {
-    "/sessions": 2,
+    "/sessions": 3,
     "/sessions?status=running&provider=vastai&limit=20": 2,
     "/sessions/sess-1/events": 3,
     "/sessions/sess-1/attempts": 2,
@@ -86,6 +87,7 @@ def asked(boss: Caller, path: str) -> tuple[int, Any]:
     """How many queries, and the answer; after the key and the inventory are in memory."""
     snapshot.forget()
     memory.forget()
+    totals.forget()
     boss("GET", "/inventory?limit=1")
     boss("GET", "/inventory/vastai-1/compatible-templates")
     with CaptureQueriesContext(connection) as captured:

@@ -13,7 +13,7 @@ from billing import services as billing
 from gpubroker.common import clock
 from sessions_app.models import Session
 from sessions_app.states import Status
-from tests.harness import Api
+from tests.harness import Api, MovableClock
 from tests.keys import Caller, make
 from tests.sessions_app.test_states import make_session
 
@@ -85,3 +85,33 @@ def test_a_page_never_counts_through_those_before_it(api: Api, newest_first: lis
     page = next(query["sql"] for query in captured if "LIMIT 3" in query["sql"])
     assert page.endswith("LIMIT 3 OFFSET 0")
     assert '"created_at" <=' in page
+
+
+NARROWED = (
+    "", "&consumer_id=me", "&consumer_id=her&provider=vastai", "&provider=tensordock", "&status=stopped",
+    "&status=failed",
+)  # fmt: skip
+
+
+def test_totals_are_right_while_time_goes_on_and_others_make_sessions(api: Api, time: MovableClock) -> None:
+    """Those of more than an hour ago are counted once in ten minutes, the rest each time."""
+    me, her = billing.ensure_consumer("me"), billing.ensure_consumer("her")
+    made = 0
+    for minutes in (0, 30, 5, 29, 1, 59, 120, 9, 2, 600):
+        time.advance(minutes=minutes)
+        for consumer in (me, me, her):
+            make_session(Status.STOPPED, id=f"sess-{made:02}", consumer=consumer, offer_id=f"vastai-{made}",
+                         created_at=clock.now(), expires_at=clock.now(), hard_max_at=clock.now())  # fmt: skip
+            made += 1
+        for _ in range(2):
+            told = {narrowed: api.get(f"/sessions?limit=1{narrowed}")["total"] for narrowed in NARROWED}
+            assert list(told.values()) == [made, made * 2 // 3, made // 3, 0, made, 0]
+
+
+def test_a_total_looks_at_new_sessions_only(api: Api, newest_first: list[str]) -> None:
+    api.get("/sessions", limit=1)
+    with CaptureQueriesContext(connection) as captured:
+        api.get("/sessions", limit=1)
+    counted = [query["sql"] for query in captured if "COUNT(" in query["sql"]]
+    assert len(counted) == 1
+    assert '"created_at" >' in counted[0]
