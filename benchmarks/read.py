@@ -16,6 +16,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,10 +57,13 @@ class Route:
     target: float
     script: str = ""
     by_median: bool = False
+    #: As programs ask that take compressed answers.
+    gzip: bool = False
 
 
 PATHS = (
     Route("inventory, 1,000 offers", INVENTORY, 1000, 4000),
+    Route("inventory, 1,000 offers, gzip", INVENTORY, 1000, 4000, gzip=True),
     Route("inventory?limit=50 of 5,000", f"{INVENTORY}?limit=50", 5000, 15_000),
     Route("inventory, a filtered page of 5,000", f"{INVENTORY}?gpu_type=rtx4090&max_price=1&limit=20", 5000, 15_000),
     Route("inventory, never asked before, of 5,000", INVENTORY, 5000, 8, NEVER_ASKED, by_median=True),
@@ -124,9 +128,10 @@ def _is_below(pid: int, parents: dict[int, int]) -> bool:
     return False
 
 
-def wrk(url: str, seconds: float, key: str, script: Path) -> str:
+def wrk(url: str, seconds: float, headers: dict[str, str], script: Path) -> str:
     words = ["wrk", f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", "--timeout", "10s"]
-    words += ["-H", f"Authorization: Bearer {key}"] if key else []
+    for name, value in headers.items():
+        words += ["-H", f"{name}: {value}"]
     words += ["-s", str(script)] if script.name else []
     return subprocess.run([*words, url], capture_output=True, text=True, check=True).stdout
 
@@ -191,10 +196,10 @@ class Deployment:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def ask(self, path: str, key: str = "") -> tuple[int, bytes]:
+    def ask(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+            connection.request("GET", path, headers=headers or {})
             answer = connection.getresponse()
             return answer.status, answer.read()
         except OSError:
@@ -204,21 +209,53 @@ class Deployment:
 
 
 def measure(deployment: Deployment, each: Route, auth: str, facts: dict[str, Any], seconds: float) -> Measured:
-    key = facts["keys"]["staff"] if auth == "key" else ""
+    headers = {"Accept-Encoding": "gzip"} if each.gzip else {}
+    if auth == "key":
+        headers["Authorization"] = f"Bearer {facts['keys']['staff']}"
     path = each.path.format(session=facts["session"])
     for _ in range(40):
-        status, body = deployment.ask(path, key)
+        status, body = deployment.ask(path, headers)
         if status != 200:
             raise RuntimeError(f"{path}: {status} {body[:300]!r}")
     script = deployment.folder / "wrk.lua" if each.script else Path()
     if each.script:
         script.write_text(each.script)
     load, before = os.getloadavg()[0], spent()
-    rate, median, tail, failed = numbers(wrk(f"http://127.0.0.1:{deployment.port}{path}", seconds, key, script))
+    printed = wrk(f"http://127.0.0.1:{deployment.port}{path}", seconds, headers, script)
+    rate, median, tail, failed = numbers(printed)
+    if failed:
+        print(printed, file=sys.stderr)
     cpu_ms = round((spent() - before) * 1000 / max(rate * seconds, 1), 4)
     return Measured(
         each.name, auth, rate, median, tail, failed, len(body), each.target, each.by_median, round(load, 2), cpu_ms
     )  # fmt: skip
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def floor(size: int, seconds: float, workers: int) -> Measured:
+    """The same number of bytes from a program that does nothing else (:mod:`benchmarks.floor`)."""
+    port = ports.free_port()
+    words = [sys.executable, "-m", "benchmarks.floor", str(port), str(size), str(workers)]
+    process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the server does not start")
+            time.sleep(0.1)
+        load, before = os.getloadavg()[0], spent()
+        rate, median, tail, failed = numbers(wrk(f"http://127.0.0.1:{port}/", seconds, {}, Path()))
+        cpu_ms = round((spent() - before) * 1000 / max(rate * seconds, 1), 4)
+    finally:
+        process.terminate()
+        process.wait(15)
+    name = f"(only to send {size:,} bytes)"
+    return Measured(name, "none", rate, median, tail, failed, size, 0, False, round(load, 2), cpu_ms)
 
 
 def run(seconds: float, workers: int, only: str) -> list[Measured]:
@@ -242,6 +279,10 @@ def run(seconds: float, workers: int, only: str) -> list[Measured]:
                         if each.offers == count:
                             results.append(measure(deployment, each, auth, facts, seconds))
                             show(results[-1])
+    printed = {each.name for each in wanted if each.path.startswith(INVENTORY) and not each.script}
+    for size in sorted({each.bytes for each in results if each.auth == "open" and each.name in printed}):
+        results.append(floor(size, seconds, workers))
+        show(results[-1])
     return results
 
 

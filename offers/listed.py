@@ -52,10 +52,6 @@ class Listed:
         printed = self.printed.replace(_stamp(self.fetched_at), _stamp(fetched_at), 1)
         return replace(self, fetched_at=fetched_at, printed=printed)
 
-    def print(self, sure: bytes) -> bytes:
-        """The offer as JSON, with that confidence."""
-        return self.printed + sure + b"}"
-
 
 def freshness(fetched_at: datetime, now: datetime) -> float:
     """1.0 while fresh, then falling by half every ten minutes; two decimals."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import groupby, islice
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -17,8 +18,10 @@ from gpubroker.common import clock
 from gpubroker.common import providers as configured
 from gpubroker.common.money import as_number, storage_per_hour
 from offers import failures, snapshot
+from offers.bits import mask_of, places_in
 from offers.health import machine_key
-from offers.listed import Listed, confidence, freshness, judged, shown
+from offers.index import Index, Sure
+from offers.listed import Listed, confidence, shown
 from offers.models import Offer, ProviderInventory
 from offers.snapshot import Snapshot
 from providers.gpus import gpu_key
@@ -45,66 +48,47 @@ class InventoryQuery:
     offset: int = 0
 
 
-def _filtered(offers: Sequence[Listed], query: InventoryQuery) -> Sequence[Listed]:
-    """Those that the query's filters let pass, in their order. Each filter that is asked for is one pass over what the
-    ones before it left: a filter that is not asked for costs nothing, which matters with thousands of offers."""
-    if query.max_price is not None:
-        offers = offers[: bisect_right(offers, query.max_price, key=attrgetter("price"))]
+@functools.lru_cache(maxsize=1024)
+def _gpu(name: str) -> str:
+    """Reading a name takes longer than all the rest of a search, and callers ask for the same few."""
+    return gpu_key(name)
+
+
+def _matching(index: Index, query: InventoryQuery) -> int:
+    """The offers that the query's filters let pass, as bits. A filter that is not asked for costs nothing."""
+    mask = index.all if query.max_price is None else index.cheap(query.max_price)
     if query.provider is not None:
-        offers = [offer for offer in offers if offer.provider == query.provider]
+        mask &= index.provider.any_of([query.provider])
     if query.gpu_type is not None:
-        wanted = gpu_key(query.gpu_type)
-        offers = [offer for offer in offers if offer.gpu_key == wanted]
+        mask &= index.gpu_key.any_of([_gpu(query.gpu_type)])
     if query.min_vram is not None:
-        offers = [offer for offer in offers if offer.vram_gb >= query.min_vram]
+        mask &= index.vram_gb.at_least(query.min_vram)
     if query.min_gpu_count is not None:
-        offers = [offer for offer in offers if offer.gpu_count >= query.min_gpu_count]
+        mask &= index.gpu_count.at_least(query.min_gpu_count)
     if query.min_reliability is not None:
-        offers = [offer for offer in offers if offer.reliability >= query.min_reliability]
+        mask &= index.reliability.at_least(query.min_reliability)
     if query.min_cuda is not None:
-        offers = [offer for offer in offers if offer.cuda is not None and offer.cuda >= query.min_cuda]
+        mask &= index.cuda.at_least(query.min_cuda)
     if query.location is not None:
-        place = query.location.casefold()
-        offers = [offer for offer in offers if place in offer.location]
-    return offers
+        mask &= index.located(query.location)
+    return mask
 
 
-def _sure_ones(
-    offers: Sequence[Listed], inventory: Snapshot, now: datetime, least: float | None
-) -> Iterator[tuple[Listed, float]]:
-    """With the confidence of each; without those of suppressed machines and those that are less sure than asked for."""
-    health = inventory.health.at(now)
-    fresh = {at: freshness(at, now) for at in inventory.fetched}
-    for offer in offers:
-        if offer.machine not in health.suppressed:
-            factor = health.factor(offer.machine, offer.provider, offer.gpu_type)
-            sure = judged(fresh[offer.fetched_at], factor)
-            if least is None or sure >= least:
-                yield offer, sure
-
-
-def _ordered(matches: Iterable[tuple[Listed, float]]) -> Iterator[tuple[Listed, float]]:
-    """By price, then confidence, then id. They come by price and id, so only equal prices are left to be put right."""
-    for _, same in groupby(matches, key=lambda match: match[0].price):
-        # Sorting is stable: of equally sure ones the ids stay in order.
-        yield from sorted(same, key=lambda match: -match[1])
-
-
-def _page(
-    offers: Sequence[Listed], query: InventoryQuery, inventory: Snapshot, now: datetime
-) -> tuple[list[tuple[Listed, float]], int]:
-    """The page that is asked for, and how many match in all."""
-    end = None if query.limit is None else query.offset + query.limit
-    least = query.min_availability_confidence
-    same = {freshness(at, now) for at in inventory.fetched}
-    if not inventory.health.failures and len(same) == 1:
-        # The usual case: everything is equally sure, so it is in order already, and only the page is looked at.
-        (sure,) = same
-        if least is not None and sure < least:
-            return [], 0
-        return [(offer, sure) for offer in offers[query.offset : end]], len(offers)
-    matches = list(_sure_ones(offers, inventory, now, least))
-    return list(islice(_ordered(matches), query.offset, end)), len(matches)
+def _page(mask: int, query: InventoryQuery, inventory: Snapshot, sure: Sure) -> list[tuple[Listed, float]]:
+    """What the page shows of these offers, with the confidence of each: by price, then confidence, then id."""
+    index, offers = inventory.index, inventory.offers
+    places = list(islice(places_in(mask, query.offset), query.limit))
+    if len(sure.masks) == 1 or not places:
+        # The usual case: everything is equally sure, so it is in order already.
+        return [(offers[place], only) for only in sure.masks for place in places]
+    # Of equal prices the surer come first: all that cost as much as the page's first or last offer take part.
+    first = bisect_left(offers, offers[places[0]].price, key=attrgetter("price"))
+    near = places_in(index.cheap(offers[places[-1]].price) & (mask >> first << first))
+    before = query.offset - (mask & ((1 << first) - 1)).bit_count()
+    # Sorting is stable: of equally sure ones the ids stay in order.
+    ordered = sorted(near, key=lambda place: (offers[place].price, -sure.of_kind[index.kinds[place]]))
+    chosen = ordered[before : before + len(places)]
+    return [(offers[place], sure.of_kind[index.kinds[place]]) for place in chosen]
 
 
 def search(
@@ -119,20 +103,27 @@ def search(
 
     ``fits`` may refuse offers by the vendor's own row."""
     inventory, now = inventory or snapshot.current(), now or clock.now()
-    offers = _filtered(inventory.offers, query)
+    index = inventory.index
+    sure = index.sure(inventory.step(now), now)
+    mask = _matching(index, query) & sure.at_least(query.min_availability_confidence)
     if fits is not None:
-        raw = inventory.raw.get()
-        offers = [offer for offer in offers if fits(offer.provider, raw.get(offer.id, {}), offer.fetched_at)]
-    page, total = _page(offers, query, inventory, now)
-    return _printed(page, total, more or {})
+        raw, offers = inventory.raw.get(), inventory.offers
+        chosen = [(place, offers[place]) for place in places_in(mask)]
+        fitting = [place for place, offer in chosen if fits(offer.provider, raw.get(offer.id, {}), offer.fetched_at)]
+        mask = mask_of(fitting, len(offers))
+    return _printed(_page(mask, query, inventory, sure), mask.bit_count(), more or {})
 
 
 def _printed(page: Sequence[tuple[Listed, float]], total: int, more: Mapping[str, Any]) -> bytes:
     """Put together from offers that were printed when they were loaded: a thousand of them in a millisecond."""
-    numbers = {sure: orjson.dumps(sure) for sure in {sure for _, sure in page}}
-    offers = b",".join([offer.print(numbers[sure]) for offer, sure in page])
-    rest = orjson.dumps({"count": len(page), "total": total, **more})
-    return b'{"offers":[' + offers + b"]," + rest[1:]
+    ends = {sure: orjson.dumps(sure) + b"}," for sure in {sure for _, sure in page}}
+    parts = [b'{"offers":[']
+    for offer, sure in page:
+        parts += offer.printed, ends[sure]
+    parts[-1] = parts[-1].removesuffix(b",")
+    parts += b"],", orjson.dumps({"count": len(page), "total": total, **more})[1:]
+    # They may be megabytes: joined once, so that they are copied once.
+    return b"".join(parts)
 
 
 def one(offer_id: str) -> Offer | None:

@@ -20,6 +20,7 @@ from django.db import DatabaseError, close_old_connections, connections
 
 from offers.failures import remembered
 from offers.health import Health
+from offers.index import Index
 from offers.listed import Listed, freshness, loaded
 from offers.models import Offer, ProviderInventory
 from offers.pages import Page
@@ -71,6 +72,11 @@ class Snapshot:
     raw: RawRows = field(default_factory=RawRows, repr=False)
     #: Answers already printed; they go when this snapshot goes.
     rendered: Rendered[Page] = field(default_factory=Rendered, repr=False)
+    index: Index = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Here, in the thread that loads, so that no request waits for it.
+        object.__setattr__(self, "index", Index(self.offers, self.health))
 
     def step(self, now: datetime) -> tuple[float, ...]:
         """The same question at two moments with equal steps has equal answers, byte for byte."""
