@@ -1,5 +1,6 @@
-"""Books with many sessions in them, written at once: ``python -m benchmarks.books boots|runs|ticks`` in the environment
-of a stack. ``boots`` and ``runs`` read the machines from standard input, as JSON: what the marketplace has of ours."""
+"""Books with many sessions in them, written at once: ``python -m benchmarks.books boots|runs|ticks|sweeps`` in the
+environment of a stack. ``boots`` and ``runs`` read the machines from standard input, as JSON: what the marketplace has
+of ours."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-TICKS = 21
+TICKS, SWEEPS = 21, 4
 TICKED = 10_000
 #: Sessions of those that have something due when a tick comes.
 DUE = 50
@@ -23,8 +24,8 @@ def main(what: str) -> None:
     import django
 
     django.setup()
-    if what == "ticks":
-        sys.stdout.write(json.dumps(ticks()))
+    if what in ("ticks", "sweeps"):
+        sys.stdout.write(json.dumps(ticks() if what == "ticks" else sweeps()))
         return
     machines = json.load(sys.stdin)
     write_down(machines["contracts"], machines["public_key"], machines["private_key"], running=what == "runs")
@@ -88,6 +89,53 @@ def write_down(contracts: Sequence[dict[str, Any]], public_key: str, private_key
         )
     Session.objects.bulk_create(sessions, batch_size=500)
     Rental.objects.bulk_create(rentals, batch_size=500)
+
+
+class Account:
+    """A provider that lists so many machines of ours, all well, in no time: what remains is the broker's work."""
+
+    def __init__(self, labels: Sequence[str], capabilities: Any) -> None:
+        self.labels, self.capabilities = labels, capabilities
+
+    def list_instances(self) -> Any:
+        from gpubroker.common import clock
+        from providers.base import Instance, InstanceListing, Phase, SSHEndpoint
+
+        now = clock.now()
+        machines = [
+            Instance(
+                instance_id=str(number), label=label, phase=Phase.RUNNING, status="running", status_message="",
+                ssh_endpoints=(SSHEndpoint("203.0.113.7", 10_000 + number, "root"),), gpu_name="RTX 4090", gpu_count=1,
+                vram_mb=24564, gpu_price_per_hour=Decimal("0.5"), storage_price_per_hour=Decimal("0.01"),
+                created_at=now - timedelta(hours=1), machine_id=str(number),
+            )
+            for number, label in enumerate(self.labels)
+        ]  # fmt: skip
+        return InstanceListing(tuple(machines), now)
+
+
+def sweeps() -> list[tuple[float, float]]:
+    """Seconds, and CPU seconds, of each sweep of ``TICKED`` running machines, the listing itself apart; the first one
+    meets every address and every rate for the first time."""
+    from gpubroker.common import ids
+    from gpubroker.common import providers as configured
+    from gpubroker.common.deployment import deployment_id
+    from providers.labels import make_label
+    from sessions_app import sweep
+
+    labels = [make_label(deployment_id(), ids.new_session_id(), 1) for _ in range(TICKED)]
+    write_down([{"id": number, "label": label} for number, label in enumerate(labels)], "key", "key", running=True)
+    known = configured.configured()
+    known["vastai"] = Account(labels, known["vastai"].capabilities)  # type: ignore[assignment] # all that a sweep asks it for
+    sweep.claim_due()
+    spent = []
+    for _ in range(SWEEPS):
+        began, before = time.perf_counter(), time.process_time()
+        seen = sweep.sweep("vastai")
+        spent.append((time.perf_counter() - began, time.process_time() - before))
+        assert seen is not None
+        assert (seen.ours, seen.held, seen.lost, seen.suspects) == (TICKED, False, [], [])
+    return spent
 
 
 def ticks() -> list[tuple[float, float]]:

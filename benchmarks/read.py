@@ -308,8 +308,10 @@ def main(arguments: list[str] | None = None) -> None:
         print("wrk is not installed: apt-get install wrk", file=sys.stderr)
         raise SystemExit(1)
     results = run(asked.seconds, asked.workers, asked.only)
+    rows = [asdict(each) | {"reached": each.reached, "at_most": round(each.at_most)} for each in results]
+    for row in rows:
+        print(json.dumps({"benchmark": "read", **row}))
     if asked.json is not None:
-        rows = [asdict(each) | {"reached": each.reached, "at_most": round(each.at_most)} for each in results]
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -3,7 +3,7 @@
 * A thousand machines' SSH servers open in the same moment: from the last one's opening to the last session running.
 * A thousand sessions expire in the same second: from then to each destroy in the provider's own ledger, with calls as
   quick as they come, and spaced as the vendor wants them.
-* One tick of the driver over ten thousand running sessions, some of them due.
+* One tick of the driver over ten thousand running sessions, some of them due; one sweep of their machines.
 
 ``SCALE`` in the environment sets another number than a thousand.
 """
@@ -174,9 +174,19 @@ def ticks(folder: Path) -> list[Result]:
     ]
 
 
+def sweeps(folder: Path) -> list[Result]:
+    settings = {"VASTAI_API_KEY": "none", "DEPLOYMENT_ID": DEPLOYMENT, "LOG_LEVEL": "warning"}
+    (first, _), *others = json.loads(books("sweeps", folder / "data", **settings))
+    return [
+        Result("sweep of 10,000 live machines, the first", first, "s"),
+        Result("sweep of 10,000 live machines, median of the others", statistics.median(s for s, _ in others), "s"),
+        Result("sweep of 10,000 live machines: CPU, median", statistics.median(cpu for _, cpu in others), "s"),
+    ]
+
+
 def main() -> None:
     results: list[Result] = []
-    for part in (ticks, at_once, at_the_vendors_pace):
+    for part in (ticks, sweeps, at_once, at_the_vendors_pace):
         with tempfile.TemporaryDirectory(prefix="gpubroker-scale-") as folder:
             results += part(Path(folder))
     show("scale", results)
