@@ -34,10 +34,10 @@ FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 pytho
 	done; \
 	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 
-.PHONY: help run test smoke lint fmt schema bench image-check soak month screenshots migrate clean
+.PHONY: help run test smoke lint fmt schema bench image-check operations-check soak month screenshots migrate clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 25
 
 run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 	@exec $(BIN)/gpubroker run
@@ -71,6 +71,9 @@ bench: $(READY_DEV) ## Measure: start-up, memory and more
 
 image-check: $(READY_DEV) ## The image and compose.yaml without Docker (as root on Debian, with debootstrap)
 	$(PLAIN) $(BIN)/python -m tests.deploy.image_check
+
+operations-check: $(READY_DEV) ## docs/operations.md, walked line by line without Docker (as root on Debian, with debootstrap)
+	$(PLAIN) $(BIN)/python -m tests.deploy.operations_check
 
 soak: $(READY_DEV) ## A thousand sessions, faults among them, workers killed; SOAK="--sessions 200 --backend postgresql"
 	$(PLAIN) $(BIN)/python -m benchmarks.soak $(SOAK)

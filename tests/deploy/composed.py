@@ -59,16 +59,25 @@ def env_file(path: Path) -> dict[str, str]:
 class Deployment:
     """The broker's services of compose.yaml over servers of the test's own."""
 
-    def __init__(self, folder: Path, database_url: str, redis_url: str, **variables: str) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        redis_url: str,
+        variables: Mapping[str, str] | None = None,
+        root: Path = ROOT,
+        secrets: Path | None = None,
+    ) -> None:
+        """``root`` holds the code that runs; ``secrets``, which may hold some already, those that are missing."""
+        self.folder, self.root = folder, root
         self.ports = {"web": ports.free_port(), "sandbox": ports.free_port()}
-        self.secrets = folder / "secrets"
+        self.secrets = secrets or folder / "secrets"
         subprocess.run(["sh", ROOT / "deploy/docker/make-secrets.sh", self.secrets], check=True, capture_output=True)
         for name, url in (("database_url", database_url), ("redis_url", redis_url)):
             (self.secrets / name).chmod(0o600)
             (self.secrets / name).write_text(url)
         own = {"SECRETS": str(self.secrets), "VASTAI_API_KEY_FILE": str(self.secrets / "vastai_api_key")}
-        self.file = read(**{**own, **variables})
+        self.file = read(**{**own, **(variables or {})})
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         #: Settings beside those of the file: quicker clocks.
         self.more: dict[str, str] = {}
@@ -107,14 +116,20 @@ class Deployment:
         """To its end: a one-shot service, or other words in its place (as ``docker compose run``)."""
         command = [sys.executable, "-m", "gpubroker", *words] if words else self.command(service)
         return subprocess.run(
-            command, env=self.environment(service), cwd=ROOT, capture_output=True, text=True, check=False, timeout=90
+            command,
+            env=self.environment(service),
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
         )
 
     def start(self, service: str) -> None:
         with (self.folder / f"{service}.log").open("ab") as log:
             assert service not in self.processes
             self.processes[service] = subprocess.Popen(
-                self.command(service), env=self.environment(service), cwd=ROOT, stdin=subprocess.DEVNULL,
+                self.command(service), env=self.environment(service), cwd=self.root, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -124,7 +139,8 @@ class Deployment:
             "gpubroker.healthy", "web"])  # fmt: skip
         command = [sys.executable if word == "python" else word for word in check[1:]]
         command = [word.replace(":8900/", f":{self.ports['sandbox']}/") for word in command]
-        return subprocess.run(command, env=self.environment(service), cwd=ROOT, capture_output=True).returncode == 0
+        environment = self.environment(service)
+        return subprocess.run(command, env=environment, cwd=self.root, capture_output=True).returncode == 0
 
     def wait_well(self, service: str, seconds: float = 90) -> None:
         until = time.monotonic() + seconds
@@ -153,7 +169,7 @@ class Deployment:
 def deployed(folder: Path, **variables: str) -> Iterator[Deployment]:
     """PostgreSQL and Valkey of its own, and nothing of the broker started yet."""
     with servers.postgres() as database_url, servers.valkey() as redis_url:
-        deployment = Deployment(folder, database_url, redis_url, **variables)
+        deployment = Deployment(folder, database_url, redis_url, variables)
         try:
             yield deployment
         finally:

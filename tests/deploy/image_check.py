@@ -113,21 +113,23 @@ def carry_out(stage: Stage, stages: dict[str, Stage], instruction: Instruction) 
         stage.entry += json.loads(text)
 
 
-def base(folder: Path) -> Path:
-    """A Debian root in which ``python`` and ``pip`` are the first that is found."""
-    root = folder / "base"
-    say(f"== debootstrap {SUITE}")
-    subprocess.run(
-        ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+def debian(root: Path, suite: str, packages: str) -> None:
+    """A Debian root that finds the registries as this machine does."""
+    say(f"== debootstrap {suite}")
+    command = ["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     # It may leave the kernel's own files mounted; those of a copy would be endless, and removing them is not ours.
     if (root / "proc" / "self").exists():
         subprocess.run(["umount", root / "proc"], check=True)
     for name in ("etc/resolv.conf", CERTIFICATES.lstrip("/")):
         (root / name).unlink(missing_ok=True)
         shutil.copy(Path("/") / name, root / name)
+
+
+def base(folder: Path) -> Path:
+    """A Debian root in which ``python`` and ``pip`` are the first that is found."""
+    root = folder / "base"
+    debian(root, SUITE, PACKAGES)
     subprocess.run(["chroot", root, "python3", "-m", "venv", PYTHON], check=True)
     return root
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gpubroker import leaving, roles
 from tests.deploy import composed
 from tests.deploy.dockerfile import parse
 from tests.stack import ROOT
@@ -63,13 +64,31 @@ def test_every_service_restarts_has_limits_and_bounded_logs(name: str) -> None:
     assert not service.get("privileged")
 
 
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_nobody_has_more_rights_than_are_named(name: str) -> None:
+    """PostgreSQL's are what its entry point needs before it becomes another user; it fails without any of them."""
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    needed = {"postgres": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]}
+    assert service.get("cap_add", []) == needed.get(name, [])
+
+
 @pytest.mark.parametrize("name", BROKER)
 def test_a_broker_can_do_no_more_than_it_must(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
     assert "user" not in service  # the image's own, which is not root
+
+
+def test_whoever_is_stopped_has_the_time_that_it_takes() -> None:
+    def grace(name: str) -> int:
+        return int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+
+    assert grace("web") > roles.STOP_SECONDS + leaving.SECONDS
+    # No machine is ended while the worker is away, so it is not waited for: leases bring back what it had in hand.
+    assert grace("worker") == grace("beat") == 15
+    assert grace("postgres") >= 60
 
 
 def test_ports_are_open_to_this_machine_only() -> None:
