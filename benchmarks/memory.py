@@ -32,6 +32,8 @@ BOOT_SECONDS = 3600.0
 #: Sweeps of everything, before and after the boots.
 SETTLE_SECONDS = 30.0
 DEPLOYMENT = "memory"
+#: Machines that the marketplace makes at a time.
+TOGETHER = 200
 SETTINGS = {"PROVIDER_PACE": "0.1", "DEPLOYMENT_ID": DEPLOYMENT, "ORPHAN_GRACE_SECONDS": "86400"}
 
 
@@ -42,10 +44,10 @@ def kernel_mb(pid: int, field: str) -> float:
 
 def machines(market: SandboxProcess, count: int, pair: sshkeys.KeyPair) -> dict[str, Any]:
     """So many more machines with our labels, as :mod:`benchmarks.books` takes them."""
-    before = {each["id"] for each in market.alive()}
-    for _ in range(count):
-        market.foreign(make_label(DEPLOYMENT, ids.new_session_id(), 1))
-    contracts = [{"id": each["id"], "label": each["label"]} for each in market.alive() if each["id"] not in before]
+    labels = [make_label(DEPLOYMENT, ids.new_session_id(), 1) for _ in range(count)]
+    contracts = [
+        each for first in range(0, count, TOGETHER) for each in market.foreign_all(labels[first : first + TOGETHER])
+    ]
     return {"contracts": contracts, "public_key": pair.public, "private_key": pair.private}
 
 

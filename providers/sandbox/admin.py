@@ -211,8 +211,13 @@ class Admin:
     # -- single machines -----------------------------------------------------------------------------------
 
     async def make_instance(self, _: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-        """A machine that no broker made: ``label``, ``api_key``, ``ask_id``, ``image``, ``disk``, ``runtype``."""
+        """A machine that no broker made: ``label``, ``api_key``, ``ask_id``, ``image``, ``disk``, ``runtype``,
+        ``direct``. ``labels``: many at once, on Vast.ai's face."""
         account = self._account(body.get("api_key"))
+        if "labels" in body and account.vendor not in self._markets:
+            made = [self._rent(account, body | {"label": str(label)}) for label in body["labels"]]
+            await self._farm.sync()
+            return {"instances": [{"id": contract.name, "label": contract.label} for contract in made]}
         if account.vendor in self._markets:
             contract = self._markets[account.vendor].make(account, body)
         else:
@@ -231,7 +236,7 @@ class Admin:
             runtype=str(body.get("runtype", "ssh ssh_direc ssh_proxy")),
             disk=float(body.get("disk", 10.0)),
             label=body.get("label"),
-            ports=["22/tcp"],
+            ports=["22/tcp"] if body.get("direct", True) else [],
         )
         return self._engine.rent(account, ask, order)
 

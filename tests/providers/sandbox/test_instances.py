@@ -297,3 +297,12 @@ def test_contract_ids_are_never_used_twice(sandbox: SandboxProcess) -> None:
     sandbox.reset()
     assert rent(sandbox) > first
     assert cheapest(sandbox)["id"] not in (first,)
+
+
+def test_many_machines_at_once_are_reached_through_the_proxy_alone(sandbox: SandboxProcess) -> None:
+    made = sandbox.foreign_all(["a", "b", "b"])
+    assert [each["label"] for each in made] == ["a", "b", "b"]
+    assert [each["id"] for each in sandbox.alive()] == [each["id"] for each in made]
+    boot(sandbox)
+    assert [row(sandbox, each["id"])["ports"] for each in made] == [{}, {}, {}]
+    assert len({row(sandbox, each["id"])["ssh_port"] for each in made}) == 3
