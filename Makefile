@@ -17,6 +17,8 @@ CODE := gpubroker offers sessions_app billing templates_app providers tests benc
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 unexport VIRTUAL_ENV
+# Byte code is kept, or every process of every test would compile Django anew (containers often forbid it).
+unexport PYTHONDONTWRITEBYTECODE
 # Where the database has a hand in it, on PostgreSQL and Valkey too: locks, transactions, sums, queries, moves of state.
 # What starts an embedded stack of its own, or knows no database, would test the same a second time.
 ON_BOTH := tests/sessions_app tests/billing tests/offers tests/common tests/console tests/gpubroker tests/templates_app/test_sync.py \
@@ -34,7 +36,7 @@ FIND_PYTHON = for candidate in "$${PYTHON:-python3.11}" python3.11 python3 pytho
 	done; \
 	if [ -z "$${found:-}" ]; then echo "Python 3.11 (or 3.12, 3.13) is needed and was not found; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 
-.PHONY: help run test smoke lint fmt schema bench image-check operations-check soak month screenshots migrate clean
+.PHONY: help run test browser smoke lint fmt schema bench image-check operations-check soak month screenshots migrate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 25
@@ -42,10 +44,12 @@ help: ## List the targets
 run: $(READY) ## Run the whole broker here (http://127.0.0.1:8080)
 	@exec $(BIN)/gpubroker run
 
-test: $(READY_DEV) ## All tests: on SQLite, then on real PostgreSQL and Valkey
-	$(PLAIN) $(BIN)/python -m tests.chromium
+test: browser ## All tests: on SQLite, then on real PostgreSQL and Valkey
 	$(PLAIN) $(PYTEST) -m "not postgresql"
 	$(PLAIN) $(BIN)/python -m tests.with_servers $(PYTEST) $(ON_BOTH) $(ONLY_ONCE:%=--ignore=%)
+
+browser: $(READY_DEV) ## Bring the browser that the console's tests use, if none is here
+	$(PLAIN) $(BIN)/python -m tests.chromium
 
 smoke: $(TOOLS) ## The README's first session, with only what `make run` installs
 	@$(FIND_PYTHON); UV_PROJECT_ENVIRONMENT=.venv-smoke $(UV) sync --quiet --frozen --no-dev --python "$$found"
