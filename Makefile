@@ -25,9 +25,10 @@ ON_BOTH := tests/sessions_app tests/billing tests/offers tests/common tests/cons
   tests/test_soak.py
 ONLY_ONCE := $(patsubst %,tests/sessions_app/test_%.py,boot_time deploy diagnostics disk estimate heartbeat launch_modes provider_pages usage) \
   $(patsubst %,tests/gpubroker/test_%.py,bodies fast new_provider openapi review_fast security) tests/billing/test_webhooks_outgoing.py
+# Four workers for two cores, as tests wait for half of their time; their order is made in tests/order.py.
 # A test of real servers, doors and processes may lose its race on a crowded machine: it runs once more, which is told
 # (an R, and its name at the end), and what fails twice has failed.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --reruns 1 -rR --durations=20
+PYTEST := $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR --durations=20
 # Checks of the code must not depend on a developer's .env, nor leave files in ./var.
 PLAIN := GPUBROKER_ENV_FILE= GPUBROKER_DATA_DIR=$(VENV)/check-data
 

@@ -16,6 +16,9 @@ import pytest
 from gpubroker.supervisor import ports
 from tests.stack import environment, gpubroker
 
+# All of it on one worker: what the module's fixture starts is dear.
+pytestmark = pytest.mark.xdist_group("wire")
+
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 #: Whatever else a log may hold, none of these in raw form.

@@ -19,7 +19,8 @@ from gpubroker.metrics.catalogue import ALL, COUNTER, GROUPS, HISTOGRAM, Spec
 from tests.promtool import promtool
 from tests.stack import Stack, running
 
-pytestmark = pytest.mark.timeout(300)
+# All of it on one worker: what the module's fixture starts is dear.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("scrape")]
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(gpu_\w+)` \| (\w+) \| ([^|]*)\| (.*) \|$", re.MULTILINE)
 

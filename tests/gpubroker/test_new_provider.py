@@ -17,6 +17,9 @@ from providers.base import Provider
 from providers.errors import NotSupported
 from tests.stack import gpubroker
 
+# All of it on one worker: what the module's fixture starts is dear.
+pytestmark = pytest.mark.xdist_group("new provider")
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAME, LONG = "cloudrent", "zzzzzzzzzzzzzzzzzzzzz"
 #: All that a test run of one provider needs.

@@ -14,6 +14,9 @@ from django.test import Client
 
 from gpubroker.openapi import operations
 
+# All of it on one worker: what the module's fixture makes is dear.
+pytestmark = pytest.mark.xdist_group("openapi")
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT = ROOT / "docs" / "openapi.json"
 
