@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ from offers import snapshot
 from sessions_app.totals import totals
 from tests.harness import Api, Driver, MovableClock, refresh_offers
 from tests.sandbox import SandboxProcess
+from tests.stack import gpubroker
+
+#: ``with_schema(tmp_path / "data")``: that data folder, with a database that has its tables and nothing in them.
+WithSchema = Callable[[Path], Path]
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +89,25 @@ def market_with_threads(sandbox: SandboxProcess, transactional_db: None) -> Sand
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def with_schema(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> WithSchema:
+    """For stacks whose first start is not what a test is about: migrated once, for all workers of a run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "with-schema"
+    shared.mkdir(exist_ok=True)
+    made = shared / "data" / "gpubroker.sqlite3"
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            done = gpubroker("migrate", data_dir=made.parent)
+            assert done.returncode == 0, done.stderr
+
+    def copied(data_dir: Path) -> Path:
+        data_dir.mkdir(mode=0o700)
+        for file in made.parent.glob(f"{made.name}*"):
+            shutil.copy(file, data_dir)
+        return data_dir
+
+    return copied

@@ -69,7 +69,7 @@ class Stack:
     def output(self) -> str:
         return self.printed.read_text(errors="replace")
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> float:
+    def wait_for(self, text: str, seconds: float = 120.0) -> float:
         """Until it has printed the text; the seconds since its start."""
         until = time.monotonic() + seconds
         while text not in self.output():

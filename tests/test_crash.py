@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures import WithSchema
 from tests.sandbox import SandboxProcess
 from tests.stack import Stack, running
 
@@ -90,12 +91,14 @@ def kill_all(stack: Stack) -> None:
     stack.wait_gone(5)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("create_fault", ["slow", "lost_answer"])
-def test_kill_everything_during_create_boot_and_destroy(tmp_path: Path, create_fault: str) -> None:
+def test_kill_everything_during_create_boot_and_destroy(
+    tmp_path: Path, with_schema: WithSchema, create_fault: str
+) -> None:
     with SandboxProcess(tmp_path / "market", boot_seconds=1.0, offers=90) as market:
         settings = {**QUICK, "VASTAI_API_KEY": "sandbox-key", "VASTAI_BASE_URL": market.url}
-        with running(tmp_path / "data", 0, **settings) as first:
+        with running(with_schema(tmp_path / "data"), 0, **settings) as first:
             first.wait_ready()
             destroying, booting, creating = offers(first)[:3]
             _, answer = call(first, "POST", "/sessions", order(destroying))
@@ -128,10 +131,10 @@ def test_kill_everything_during_create_boot_and_destroy(tmp_path: Path, create_f
             assert statuses == {"stopped"}
 
 
-@pytest.mark.timeout(150)
-def test_kill_everything_with_the_built_in_marketplace(tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_kill_everything_with_the_built_in_marketplace(tmp_path: Path, with_schema: WithSchema) -> None:
     """The marketplace dies too; its ledger and the machines' SSH come back with it."""
-    with running(tmp_path / "data", 0, **QUICK) as first:
+    with running(with_schema(tmp_path / "data"), 0, **QUICK) as first:
         first.wait_ready()
         one, two = offers(first)[:2]
         _, answer = call(first, "POST", "/sessions", order(one))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gpubroker.openapi import operations
+from tests.fixtures import WithSchema
 from tests.stack import Stack, gpubroker, running
 from tests.test_crash import built_in_ledger, until
 
@@ -76,8 +77,8 @@ class Broker:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    data_dir = tmp_path_factory.mktemp("schemathesis") / "data"
+def broker(tmp_path_factory: pytest.TempPathFactory, with_schema: WithSchema) -> Iterator[Broker]:
+    data_dir = with_schema(tmp_path_factory.mktemp("schemathesis") / "data")
     with running(data_dir, 0, **SETTINGS) as stack:
         stack.wait_ready()
         found = Broker(stack, gpubroker("key", "create", "--staff", data_dir=data_dir).stdout.strip())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures import WithSchema
 from tests.smoke import MUST_SAY, first_session
 from tests.stack import Stack, gpubroker, running
 
@@ -34,8 +35,10 @@ def market(stack: Stack, what: str) -> Any:
     ("setting", "provider", "user"),
     [("vastai", "vastai", "root"), ("lowcodeapi", "vastai", "root"), ("tensordock", "tensordock", "user")],
 )
-def test_the_readmes_first_session_by_one_setting(tmp_path: Path, setting: str, provider: str, user: str) -> None:
-    with running(tmp_path / "data", SANDBOX_PROVIDER=setting) as stack:
+def test_the_readmes_first_session_by_one_setting(
+    tmp_path: Path, with_schema: WithSchema, setting: str, provider: str, user: str
+) -> None:
+    with running(with_schema(tmp_path / "data"), SANDBOX_PROVIDER=setting) as stack:
         stack.wait_ready()
         words = ["bash", "-e", "-c", first_session(stack.port)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gpubroker.supervisor import ports
+from tests.fixtures import WithSchema
 from tests.stack import environment, gpubroker
 
 # All of it on one worker: what the module's fixture starts is dear.
@@ -28,11 +29,9 @@ RAW = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\x
 class Server:
     """A web process alone, closed by key, and what it logs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, data: Path) -> None:
         self.port = ports.free_port()
-        data = folder / "data"
         settings: dict[str, Any] = {"API_AUTH": "key", "SANDBOX": "off", "LOG_LEVEL": "debug"}
-        assert gpubroker("migrate", data_dir=data, **settings).returncode == 0
         self.key = gpubroker("key", "create", "--consumer", "me", data_dir=data, **settings).stdout.strip()
         assert self.key.startswith("gpb_")
         self.log = folder / "log"
@@ -70,8 +69,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("wire"))
+def server(tmp_path_factory: pytest.TempPathFactory, with_schema: WithSchema) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("wire")
+    made = Server(folder, with_schema(folder / "data"))
     yield made
     made.process.terminate()
     made.process.wait(30)

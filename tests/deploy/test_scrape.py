@@ -16,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpubroker.metrics.catalogue import ALL, COUNTER, GROUPS, HISTOGRAM, Spec
+from tests.fixtures import WithSchema
 from tests.promtool import promtool
 from tests.stack import Stack, running
 
@@ -58,8 +59,8 @@ def lived(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("scrape") / "data") as stack:
+def scraped(tmp_path_factory: pytest.TempPathFactory, with_schema: WithSchema) -> Iterator[str]:
+    with running(with_schema(tmp_path_factory.mktemp("scrape") / "data")) as stack:
         stack.wait_for("GPU Broker is ready", 180)
         lived(stack)
         # Each process adds what it has counted every few seconds; the destroy is the last of the worker's.

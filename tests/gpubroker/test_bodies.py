@@ -19,6 +19,7 @@ from django.test import RequestFactory
 from gpubroker.common import bodies, connections
 from gpubroker.common.bodies import Bodies
 from gpubroker.common.middleware import BodyMiddleware
+from tests.fixtures import WithSchema
 from tests.stack import Stack, gpubroker, running
 
 LIMIT = 1_048_576
@@ -194,8 +195,8 @@ class Crowd:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    with running(tmp_path / "data", API_AUTH="key", REQUEST_BODY_SECONDS=str(BODY_SECONDS)) as found:
+def stack(tmp_path: Path, with_schema: WithSchema) -> Iterator[Stack]:
+    with running(with_schema(tmp_path / "data"), API_AUTH="key", REQUEST_BODY_SECONDS=str(BODY_SECONDS)) as found:
         found.wait_ready()
         yield found
 

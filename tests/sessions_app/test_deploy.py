@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import WithSchema
 from tests.sandbox import SandboxProcess
 from tests.stack import running
 from tests.test_crash import QUICK, call, offers, order, status_of, until
 
 
-@pytest.mark.timeout(150)
-def test_a_deploy_that_ends_users_sessions(tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_a_deploy_that_ends_users_sessions(tmp_path: Path, with_schema: WithSchema) -> None:
     """SIGTERM to everything and a new start, with one session running and one booting: both go on, where they are."""
     with SandboxProcess(tmp_path / "market", boot_seconds=1.0, offers=90) as market:
         settings = {**QUICK, "VASTAI_API_KEY": "sandbox-key", "VASTAI_BASE_URL": market.url}
-        with running(tmp_path / "data", 0, **settings) as first:
+        with running(with_schema(tmp_path / "data"), 0, **settings) as first:
             first.wait_ready()
             chosen = offers(first)[:2]
             at_work = call(first, "POST", "/sessions", order(chosen[0]))[1]["session"]["id"]
