@@ -23,7 +23,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # What starts an embedded stack of its own, or knows no database, would test the same a second time.
 ON_BOTH := tests/sessions_app tests/billing tests/offers tests/common tests/console tests/gpubroker tests/templates_app/test_sync.py \
   tests/test_soak.py
-ONLY_ONCE := $(patsubst %,tests/sessions_app/test_%.py,boot_time deploy diagnostics disk estimate heartbeat launch_modes provider_pages usage) \
+# So would what a session goes through on its machine: its states, claims, races and books are there in other tests.
+ONLY_ONCE := $(patsubst %,tests/sessions_app/test_%.py,boot_time deploy diagnostics disk estimate heartbeat interruptible \
+  known_defects launch_modes paused provider_pages reboot rekey usage warnings watch) \
+  $(patsubst %,tests/console/test_%.py,confirm roles runbook) \
   $(patsubst %,tests/gpubroker/test_%.py,bodies fast new_provider openapi review_fast security) tests/billing/test_webhooks_outgoing.py
 # Four workers for two cores, as tests wait for half of their time; their order is made in tests/order.py.
 # A test of real servers, doors and processes may lose its race on a crowded machine: it runs once more, which is told
