@@ -24,13 +24,17 @@ WithSchema = Callable[[Path], Path]
 
 @pytest.fixture(scope="session")
 def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    """One marketplace for the whole run of this worker: quick boots, no rate limits, keys accepted at once."""
-    process = SandboxProcess(
-        tmp_path_factory.mktemp("sandbox"), boot_seconds=0.3, pace=0, key_delay=0, credit=1000, offers=90
-    )
-    process.start()
-    yield process
-    process.stop()
+    """One marketplace for the whole run of this worker: quick boots, no rate limits, keys accepted at once. With few
+    offers, as most tests read them all."""
+    with SandboxProcess(tmp_path_factory.mktemp("sandbox"), credit=1000, offers=40) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def sandbox_of_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """The same with more offers than the vendor lists on one page, for modules that name it ``sandbox_process``."""
+    with SandboxProcess(tmp_path_factory.mktemp("sandbox-of-pages"), credit=1000, offers=90) as process:
+        yield process
 
 
 @pytest.fixture

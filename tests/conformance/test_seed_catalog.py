@@ -18,6 +18,11 @@ from tests.sandbox import SandboxProcess
 HASH = EXAMPLES["template"]["hash_id"]
 
 
+@pytest.fixture(scope="module")
+def sandbox_process(sandbox_of_pages: SandboxProcess) -> SandboxProcess:
+    return sandbox_of_pages
+
+
 @pytest.fixture
 def starting(time: MovableClock) -> Iterator[MovableClock]:
     """As in a process that has just started."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from django.test import Client
 
 from gpubroker.common import providers as configured
@@ -13,6 +14,11 @@ from offers.models import Offer, ProviderInventory
 from tests.harness import MovableClock, refresh_offers
 from tests.offers.factory import version
 from tests.sandbox import SandboxProcess
+
+
+@pytest.fixture(scope="module")
+def sandbox_process(sandbox_of_pages: SandboxProcess) -> SandboxProcess:
+    return sandbox_of_pages
 
 
 def inventory() -> ProviderInventory:

@@ -15,6 +15,11 @@ from tests.sandbox import SandboxProcess
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(scope="module")
+def sandbox_process(sandbox_of_pages: SandboxProcess) -> SandboxProcess:
+    return sandbox_of_pages
+
+
 def test_added_changed_withdrawn_and_back() -> None:
     first = apply([row("1"), row("2")])
     assert (first.added, first.changed, first.withdrawn) == (2, 0, 0)

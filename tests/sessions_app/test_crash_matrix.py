@@ -189,8 +189,8 @@ class World:
 
 
 @pytest.fixture
-def world(market_with_threads: SandboxProcess, api: Api, driver: Driver, time: MovableClock) -> World:
-    made = World(market_with_threads, api, driver, time)
+def world(sandbox: SandboxProcess, transactional_db: None, api: Api, driver: Driver, time: MovableClock) -> World:
+    made = World(sandbox, api, driver, time)
     # Once by itself, so that no child spends its time on first imports.
     made.running()
     return made

@@ -171,6 +171,9 @@ def test_create_that_never_happened_is_given_up_only_after_the_lag(
     driver.until(lambda: Rental.objects.get(session_id=session_id).lookups >= 3)
     assert Rental.objects.get(session_id=session_id).state == Debt.UNKNOWN
     time.advance(seconds=60)
+    for _ in range(3):
+        driver.round()
+        time.advance(seconds=10)
     session = driver.until_status(session_id, "failed")
     assert session.end_reason == "create_lost"
     assert market.ledger() == []
@@ -256,7 +259,9 @@ def test_refused_destroys_never_give_up(
     assert rental.destroy_attempts + rental.destroy_failures >= 4
     assert Session.objects.get(id=session_id).status == "stopping"
     market.clear_faults()
-    time.advance(minutes=30)
+    for _ in range(3):
+        time.advance(minutes=30)
+        driver.round()
     driver.until_status(session_id, "stopped")
     assert market.alive() == []
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from templates_app.columns import VIRTUAL
 from templates_app.matching import OPERATORS, compiled
+from tests.examples import examples
 
 AT = datetime(2026, 1, 29, 12, 0, tzinfo=UTC)
 NAMES = ["a", "b", "c"]
@@ -68,7 +69,7 @@ def plain_holds(row: dict[str, Any], column: str, operator: str, want: Any) -> b
     return order is not None and {"gt": order > 0, "gte": order >= 0, "lt": order < 0, "lte": order <= 0}[operator]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(filters=filters, row=rows, as_text=st.booleans())
 def test_agrees_with_the_plain_reading(filters: dict[str, Any], row: dict[str, Any], as_text: bool) -> None:
     expected = all(
@@ -81,7 +82,7 @@ def test_agrees_with_the_plain_reading(filters: dict[str, Any], row: dict[str, A
     assert found.match(row, AT) is expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(row=rows, column=st.sampled_from(NAMES), want=scalars, wanted=st.lists(scalars, max_size=4))
 def test_negations_are_negations(row: dict[str, Any], column: str, want: Any, wanted: list[Any]) -> None:
     def holds(operator: str, value: Any) -> bool:
@@ -110,7 +111,7 @@ likely = st.dictionaries(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(filters=likely | anything | st.text(), row=st.dictionaries(columns, anything, max_size=6))
 def test_never_raises(filters: Any, row: dict[str, Any]) -> None:
     found = compiled(filters)
@@ -120,7 +121,7 @@ def test_never_raises(filters: Any, row: dict[str, Any]) -> None:
     json.dumps(found.error).encode("ascii")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(filters=likely, row=st.dictionaries(columns, anything, max_size=6))
 def test_text_and_object_agree(filters: dict[str, Any], row: dict[str, Any]) -> None:
     text = json.dumps(filters)

@@ -18,6 +18,7 @@ from providers.base import Created, Instance, InstanceListing, LaunchOrder, Offe
 from providers.errors import OutcomeUnknown, ProviderError
 from providers.http import HTTPClient, NullGate, NullObserver
 from providers.vastai import AnyVastAI, LowCodeAPITransport, NativeTransport, OfferSearch, VastAI, VastAIByGateway
+from tests.examples import examples
 from tests.providers.vastai.conftest import BASE, KEY, instance_row, listing, offer_row
 
 _ANY = re.compile(r".*")
@@ -125,7 +126,7 @@ statuses = st.sampled_from([200, 200, 200, 200, 201, 204, 301, 400, 401, 402, 40
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(status=statuses, body=bodies, cut=st.one_of(st.none(), st.integers(0, 30)))
 def test_only_provider_errors_get_out(operation: str, status: int, body: Any, cut: int | None) -> None:
     http = HTTPClient("vastai", BASE, KEY, NullGate(), NullObserver())
@@ -134,7 +135,7 @@ def test_only_provider_errors_get_out(operation: str, status: int, body: Any, cu
 
 
 @pytest.mark.parametrize("operation", BY_GATEWAY)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(4), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     status=statuses,
     body=bodies,
