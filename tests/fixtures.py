@@ -26,14 +26,16 @@ WithSchema = Callable[[Path], Path]
 def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
     """One marketplace for the whole run of this worker: quick boots, no rate limits, keys accepted at once. With few
     offers, as most tests read them all."""
-    with SandboxProcess(tmp_path_factory.mktemp("sandbox"), credit=1000, offers=40) as process:
+    with SandboxProcess(tmp_path_factory.mktemp("sandbox"), boot_seconds=0.1, credit=1000, offers=40) as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def sandbox_of_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
     """The same with more offers than the vendor lists on one page, for modules that name it ``sandbox_process``."""
-    with SandboxProcess(tmp_path_factory.mktemp("sandbox-of-pages"), credit=1000, offers=90) as process:
+    with SandboxProcess(
+        tmp_path_factory.mktemp("sandbox-of-pages"), boot_seconds=0.1, credit=1000, offers=90
+    ) as process:
         yield process
 
 

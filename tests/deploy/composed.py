@@ -147,7 +147,8 @@ class Deployment:
         while not self.well(service):
             assert self.processes[service].poll() is None, self.log(service)
             assert time.monotonic() < until, f"{service} is not well: {self.log(service)}"
-            time.sleep(0.2)
+            # Each look is a process of its own, which takes its time from what it waits for.
+            time.sleep(1)
 
     def log(self, service: str) -> str:
         return (self.folder / f"{service}.log").read_text(errors="replace")
