@@ -56,7 +56,7 @@ class Driver:
         for name in sweep.claim_due():
             sweep.sweep(name)
 
-    def until(self, done: Callable[[], bool], seconds: float = 20) -> None:
+    def until(self, done: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() > deadline:
@@ -64,7 +64,7 @@ class Driver:
             self.round()
             clock.pause(0.05)
 
-    def until_status(self, session_id: str, status: str, seconds: float = 20) -> Session:
+    def until_status(self, session_id: str, status: str, seconds: float = 60) -> Session:
         def reached() -> bool:
             session = Session.objects.get(id=session_id)
             if session.status in FINAL and session.status != status:
