@@ -40,6 +40,8 @@ RETRY_SECONDS = 10.0
 SOCKET_SECONDS = 0.25
 #: In so many takes a limit is used up, and of so many callers takes are remembered.
 TAKES, CALLERS = 100, 10_000
+#: So long calls that were taken are good at least.
+LEAST_SECONDS = 0.5
 #: In ``request.META``: the layer in front of Django has counted this call.
 COUNTED = "gpubroker.counted"
 SHARED_SCHEMES = ("redis://", "rediss://")
@@ -138,7 +140,8 @@ class Tally:
         many = together(item.amount)
         seconds = _hit(shared, item, caller, many)
         if many > 1 and not seconds:
-            until = shared.get_window_stats(item, caller).reset_time
+            # It is told in whole seconds, and so as over already when less than half a second is left.
+            until = max(shared.get_window_stats(item, caller).reset_time, time.time() + LEAST_SECONDS)
             with self._lock:
                 if len(self._taken) >= CALLERS:
                     self._taken.clear()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from django.test import Client
 
 from gpubroker.common import ratelimit
@@ -135,6 +136,16 @@ def test_a_redis_that_is_back_counts_again() -> None:
     timer.value = ratelimit.RETRY_SECONDS
     assert tally.hit("key:a", 1) > 0, "still away"
     assert other.hit("key:a", 1) == 0
+
+
+def test_the_last_half_second_of_a_minute_uses_nothing_up() -> None:
+    """Redis says how long the minute lasts in whole seconds: none are left, and yet it is not over."""
+    with servers.valkey() as url:
+        tally, store = Tally(url), redis.Redis.from_url(url)
+        assert tally.hit("key:a", 1000) == 0
+        (counter,) = store.keys("*")
+        assert store.pexpire(counter, 450)
+        assert [tally.hit("key:a", 1000) for _ in range(300)] == [0] * 300
 
 
 def test_of_many_at_once_no_more_pass_than_may() -> None:
