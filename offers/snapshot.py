@@ -21,7 +21,7 @@ from django.db import DatabaseError, close_old_connections, connections
 from offers.failures import remembered
 from offers.health import Health
 from offers.index import Index
-from offers.listed import Listed, freshness, loaded
+from offers.listed import FRESH_FOR, Listed, freshness, loaded
 from offers.models import Offer, ProviderInventory
 from offers.pages import Page
 from offers.rendered import Rendered
@@ -73,13 +73,20 @@ class Snapshot:
     #: Answers already printed; they go when this snapshot goes.
     rendered: Rendered[Page] = field(default_factory=Rendered, repr=False)
     index: Index = field(init=False, repr=False)
+    #: Until when every offer is fresh, and the step that it is until then.
+    _all_fresh: tuple[datetime, tuple[float, ...]] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         # Here, in the thread that loads, so that no request waits for it.
         object.__setattr__(self, "index", Index(self.offers, self.health))
+        # The usual case, which is asked about thousands of times a second.
+        if self.fetched and not self.health.failures:
+            object.__setattr__(self, "_all_fresh", (min(self.fetched) + FRESH_FOR, (0.0, *(1.0 for _ in self.fetched))))
 
     def step(self, now: datetime) -> tuple[float, ...]:
         """The same question at two moments with equal steps has equal answers, byte for byte."""
+        if self._all_fresh is not None and now <= self._all_fresh[0]:
+            return self._all_fresh[1]
         return (self.health.step(now), *(freshness(at, now) for at in self.fetched))
 
     def key(self, now: datetime, query: Hashable, hash_id: str | None = None) -> Hashable:

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from django.db.models import CharField, DateTimeField, F, Func, Q, QuerySet
+from django.db.models import CharField, DateTimeField, F, Q, QuerySet, TextField
+from django.db.models.functions import Cast
 
 from gpubroker.common.errors import ApiError
 from gpubroker.common.prepared import Later, Prepared
@@ -25,28 +26,12 @@ from sessions_app.totals import narrowed, totals
 ASKED = "gpubroker.sessions_asked"
 
 
-class Iso(Func):
-    """A time as the API prints it, ``2026-01-29T12:00:00Z``: the database writes it quicker than Python reads one and
-    writes it again."""
-
-    output_field = CharField()
-
-    def as_postgresql(self, compiler: Any, connection: Any, **more: Any) -> Any:
-        template = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
-        return self.as_sql(compiler, connection, template=template, **more)
-
-    def as_sqlite(self, compiler: Any, connection: Any, **more: Any) -> Any:
-        """There times are text, in UTC."""
-        template = "replace(substr(%(expressions)s, 1, 19), ' ', 'T') || 'Z'"
-        return self.as_sql(compiler, connection, template=template, **more)
-
-
 def _text(name: str) -> Later:
     return Later(name, CharField())
 
 
 def _rows() -> QuerySet[Any, Any]:
-    columns = [Iso(name) if name in TIMES else F(name) for name in Row._fields]
+    columns = [Cast(name, TextField()) if name in TIMES else F(name) for name in Row._fields]
     return Session.objects.order_by().values_list(*columns)
 
 
@@ -105,17 +90,18 @@ def page(wanted: Wanted, who: Principal) -> bytes:
 
     From ``after`` on the index is entered where that session stands, however many came before it; an offset counts
     through all of them. 404 for an ``after`` that the principal may not see."""
-    filters = wanted.narrowed()
-    names = frozenset(filters)
-    last: dict[str, Any] = {}
+    filters, last = wanted.narrowed(), dict[str, Any]()
     if wanted.after is not None:
         last = {"id": wanted.after, "at": _created(wanted.after, who)}
     # One more tells whether there is a next page.
     most = None if wanted.limit is None else wanted.limit + 1
-    rows = [Row(*row) for row in _page(names, bool(last)).rows(**filters, **last, limit=most, offset=wanted.offset)]
+    found = _page(frozenset(filters), bool(last)).rows(**filters, **last, limit=most, offset=wanted.offset)
+    rows = [Row._make(row) for row in found]
+    first = wanted.offset == 0 and wanted.after is None
+    total = totals.of(filters, [row.created_at for row in rows] if first else None, whole=len(rows) != most)
     more = wanted.limit is not None and len(rows) > wanted.limit
     rows = rows[: wanted.limit]
-    rest = {"count": len(rows), "total": totals.of(filters), "next": rows[-1].id if more else None}
+    rest = {"count": len(rows), "total": total, "next": rows[-1].id if more else None}
     return b'{"sessions":[' + b",".join(map(printed, rows)) + b"]," + orjson.dumps(rest)[1:]
 
 
