@@ -245,7 +245,7 @@ def digest() -> list[list[tuple[Any, ...]]]:
 def nothing_is_left(contracts: Sequence[Contract]) -> None:
     """Everything is over: no machine of ours lives, nothing is open, nothing is due."""
     alive = [contract["label"] for contract in contracts if contract["alive"]]
-    assert alive == [], "machines are left"
+    assert alive == [], f"machines are left: {alive}"
     assert list(Rental.objects.filter(state__in=OPEN).values_list("label", "state", "last_error")) == []
     assert list(Session.objects.exclude(status__in=FINAL).values_list("id", "status")) == []
     due = Session.objects.filter(next_check_at__isnull=False).values_list("id", "next_check_at")

@@ -20,6 +20,11 @@ from tests.sandbox import SandboxProcess
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def sandbox_process(sandbox_of_pages: SandboxProcess) -> SandboxProcess:
+    return sandbox_of_pages
+
+
 @pytest.fixture
 def market(sandbox_process: SandboxProcess) -> Iterator[SandboxProcess]:
     sandbox_process.reset()

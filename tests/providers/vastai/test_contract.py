@@ -15,6 +15,11 @@ from tests.providers.contract import PATIENT, PUBLIC_KEY, ProviderContract, new_
 from tests.sandbox import SandboxProcess
 
 
+@pytest.fixture(scope="module")
+def sandbox_process(sandbox_of_pages: SandboxProcess) -> SandboxProcess:
+    return sandbox_of_pages
+
+
 class TestVastAI(ProviderContract):
     def connect(self, market: SandboxProcess, *, key: str | None = None, limits: Limits = PATIENT) -> VastAI:
         config = VastAIConfig(api_key=key or market.api_key, base_url=market.url)

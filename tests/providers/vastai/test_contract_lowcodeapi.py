@@ -2,11 +2,18 @@
 
 from typing import cast
 
+import pytest
+
 from providers.http import Limits, NullGate, NullObserver
 from providers.registry import LowCodeAPIConfig, build
 from providers.vastai import VastAIByGateway
 from tests.providers.contract import PATIENT, ProviderContract
 from tests.sandbox import SandboxProcess
+
+
+@pytest.fixture(scope="module")
+def sandbox_process(sandbox_of_pages: SandboxProcess) -> SandboxProcess:
+    return sandbox_of_pages
 
 
 class TestLowCodeAPI(ProviderContract):
