@@ -21,7 +21,7 @@ from tests.sandbox import SandboxProcess
 # All of it on one worker: what the module's fixture starts is dear.
 pytestmark = pytest.mark.xdist_group("outages")
 
-SETTINGS = {"PROVIDER_PACE": "0.05", "LISTING_LAG_SECONDS": "3", "SSH_CHECK_SECONDS": "0.5", "RECONCILE_SECONDS": "2"}
+SETTINGS = {"PROVIDER_PACE": "0.05", "LISTING_LAG_SECONDS": "10", "SSH_CHECK_SECONDS": "0.5", "RECONCILE_SECONDS": "2"}
 
 
 class World:
