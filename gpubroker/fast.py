@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from gpubroker import front
@@ -41,7 +42,8 @@ class Fast:
         self.application = application
         self.learnt = front.Learnt(pages.ASKED, _kind)
         self.questions = front.Questions(InventoryParams)
-        self._recent: dict[str, tuple[Snapshot, tuple[float, ...], Page]] = {}
+        #: Of one inventory only, so that no old one is kept in memory by what was once asked of it.
+        self._recent: tuple[Snapshot | None, dict[str, tuple[tuple[float, ...], Page]]] = (None, {})
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != PATH or not front.plain(environ):
@@ -70,21 +72,24 @@ class Fast:
         inventory = snapshot.at_hand()
         if inventory is None:
             return None
-        step = inventory.step(clock.now())
-        recent = self._recent.get(asked)
-        if recent is not None and recent[0] is inventory and recent[1] == step:
-            return recent[2]
+        now = clock.now()
+        step = inventory.step(now)
+        of, recent = self._recent
+        if of is not inventory or len(recent) > RECENT:
+            recent = {}
+            self._recent = inventory, recent
+        found = recent.get(asked)
+        if found is not None and found[0] == step:
+            return found[1]
         query = self.questions.read(asked, _meaning)
-        page = None if query is None else _printed(inventory, query)
+        page = None if query is None else _printed(inventory, query, now)
         if page is not None and len(page) <= SMALL:
-            if len(self._recent) >= RECENT:
-                self._recent.clear()
-            self._recent[asked] = inventory, step, page
+            recent[asked] = step, page
         return page
 
 
-def _printed(inventory: Snapshot, query: InventoryQuery) -> Page | None:
-    page = inventory.rendered.kept(inventory.key(clock.now(), query))
+def _printed(inventory: Snapshot, query: InventoryQuery, now: datetime) -> Page | None:
+    page = inventory.rendered.kept(inventory.key(now, query))
     if page is None and query.limit is not None and query.limit <= SHORT:
         page = rendered_inventory(inventory, query, None, None)
     return page

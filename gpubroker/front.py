@@ -38,6 +38,7 @@ Headers = list[tuple[str, str]]
 Manner = tuple[str, str, str, str]
 #: Which of one manner's headers: of a 304 or a 200, compressed or not.
 Kind = tuple[int, str]
+_UNREAD = object()
 
 
 def plain(environ: Mapping[str, Any]) -> bool:
@@ -108,8 +109,9 @@ class Questions:
 
     def read(self, query: str, meaning: Callable[[dict[str, Any]], Any]) -> Any:
         """``meaning`` of the parameters, remembered."""
-        if query in self._meant:
-            return self._meant[query]
+        known = self._meant.get(query, _UNREAD)  # one look: another thread may forget all of them at any moment
+        if known is not _UNREAD:
+            return known
         try:
             # As Django reads it: the server hands on bytes as Latin-1.
             meant = meaning(read_query(self._form, QueryDict(query.encode("latin-1"))))

@@ -41,7 +41,7 @@ _PLACE = Prepared(lambda: Session.objects.filter(id=_text("id")).values_list("cr
 
 def one(session_id: str, who: Principal) -> Row:
     """404 for an unknown one; one that the principal may not see is as unknown as one that never was."""
-    rows = [Row(*row) for row in _ONE.rows(id=session_id)]
+    rows = [Row._make(row) for row in _ONE.rows(id=session_id)]
     if not rows or not who.may_see(rows[0].consumer__name):
         raise _unknown(session_id)
     return rows[0]

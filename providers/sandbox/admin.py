@@ -214,7 +214,9 @@ class Admin:
         """A machine that no broker made: ``label``, ``api_key``, ``ask_id``, ``image``, ``disk``, ``runtype``,
         ``direct``. ``labels``: many at once, on Vast.ai's face."""
         account = self._account(body.get("api_key"))
-        if "labels" in body and account.vendor not in self._markets:
+        if "labels" in body:
+            if account.vendor in self._markets or not isinstance(body["labels"], list):
+                raise BadAdminRequest("labels is a list of texts, for an account on Vast.ai's face")
             made = [self._rent(account, body | {"label": str(label)}) for label in body["labels"]]
             await self._farm.sync()
             return {"instances": [{"id": contract.name, "label": contract.label} for contract in made]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -224,6 +226,18 @@ def test_a_short_page_nobody_has_asked_for_is_printed_without_django(world: Worl
     before = world.asked
     world.through("limit=201&min_vram=20")
     assert world.asked == before + 1
+
+
+def test_an_old_inventory_is_not_kept_by_what_was_asked_of_it(world: World) -> None:
+    for number in range(1, 4):
+        world.at_once(f"limit={number}")
+    before = weakref.ref(snapshot.current())
+    services.withdraw("vastai-4", "gone at create")
+    snapshot.forget()
+    world.both("limit=9")
+    world.at_once("limit=9")
+    gc.collect()
+    assert before() is None
 
 
 def test_what_is_remembered_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,6 +299,12 @@ def test_contract_ids_are_never_used_twice(sandbox: SandboxProcess) -> None:
     assert cheapest(sandbox)["id"] not in (first,)
 
 
+def test_labels_that_are_no_list_are_refused(sandbox: SandboxProcess) -> None:
+    with pytest.raises(ValueError, match="labels is a list of texts"):
+        sandbox.admin("POST", "instances", {"labels": 5})
+    assert sandbox.alive() == []
+
+
 def test_many_machines_at_once_are_reached_through_the_proxy_alone(sandbox: SandboxProcess) -> None:
     made = sandbox.foreign_all(["a", "b", "b"])
     assert [each["label"] for each in made] == ["a", "b", "b"]
