@@ -91,7 +91,7 @@ def _all_due(now: datetime) -> int:
         due = sessions.exclude(status=Status.RUNNING).update(next_check_at=now)
         sessions.filter(status=Status.RUNNING, next_probe_at__gt=now).update(next_probe_at=now)
         due += rentals.update(next_check_at=now)
-        ProviderWatch.objects.update(next_sweep_at=now)
+        ProviderWatch.objects.update(next_sweep_at=now, listing_until=None)
     return due
 
 

@@ -78,6 +78,16 @@ class Orphan:
         return self.seen.decision == SeenOrphan.Decision.DESTROY
 
 
+def not_closed_since(provider: str, strangers: list[Instance], started: datetime) -> list[Instance]:
+    """Without those whose destruction was proved while the listing was read: it showed them before."""
+    labels = [instance.label for instance in strangers]
+    just = Rental.objects.filter(provider=provider, state=Debt.CLOSED, closed_at__gt=started)
+    closed: set[str] = set()
+    for start in range(0, len(labels), 500):
+        closed.update(just.filter(label__in=labels[start : start + 500]).values_list("instance_id", flat=True))
+    return [instance for instance in strangers if instance.instance_id not in closed]
+
+
 def note_orphans(provider: str, strangers: list[Instance], at: datetime) -> list[Orphan]:
     """Remember and report them; those whose grace is over are returned. Forgets the ones that are gone."""
     known = {row.instance_id: row for row in SeenOrphan.objects.filter(provider=provider)}

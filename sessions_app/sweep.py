@@ -7,10 +7,15 @@ the provider's, raised before anything here is touched.
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connections
+from django.db.models import Case, Q, Value, When
 
 from gpubroker.common import clock, gathered
 from gpubroker.common import providers as configured
@@ -29,7 +34,10 @@ from sessions_app.trust import Intent
 
 log = logging.getLogger(__name__)
 
+#: A listing whose worker died is begun again after so long. One that takes longer, as it does with thousands of
+#: machines, has it renewed.
 LEASE = timedelta(seconds=60)
+RENEW_SECONDS = LEASE.total_seconds() / 3
 QUICK_SECONDS = 2.0
 SLOW_SECONDS = 30.0
 #: While an interruptible machine lives, which may stop and start at any time, and is billed by that.
@@ -69,20 +77,55 @@ def claim_due() -> list[str]:
         rows = [ProviderWatch(provider=name, next_sweep_at=now) for name in names]
         ProviderWatch.objects.bulk_create(rows, ignore_conflicts=True)
     due = [name for name in names if known.get(name, now) <= now]
-    claim = ProviderWatch.objects.filter(next_sweep_at__lte=now)
-    return [name for name in due if claim.filter(provider=name).update(next_sweep_at=now + LEASE)]
+    free = Q(listing_until__isnull=True) | Q(listing_until__lte=now)
+    claim = ProviderWatch.objects.filter(free, next_sweep_at__lte=now)
+    lease = {"next_sweep_at": now + LEASE, "listing_until": now + LEASE}
+    return [name for name in due if claim.filter(provider=name).update(**lease)]
 
 
 def ask(name: str) -> bool:
-    """Somebody wants a sweep: the next tick begins it. ``False``: this provider is not watched."""
+    """Somebody wants a sweep: the next tick begins it, or the one after the listing that is under way. ``False``: this
+    provider is not watched."""
     return bool(ProviderWatch.objects.filter(provider=name).update(next_sweep_at=clock.now()))
+
+
+def give_back(name: str) -> None:
+    """A listing was broken off: it may begin again at once."""
+    ProviderWatch.objects.filter(provider=name).update(next_sweep_at=clock.now(), listing_until=None)
+
+
+@contextmanager
+def _renewed(name: str) -> Iterator[None]:
+    """The lease lasts as long as the block: two listings at once would take each other's turns with the provider, be
+    twice as slow, and let a third begin."""
+    over = threading.Event()
+
+    def renew() -> None:
+        try:
+            while not over.wait(RENEW_SECONDS):
+                try:
+                    ProviderWatch.objects.filter(provider=name).update(listing_until=clock.now() + LEASE)
+                except DatabaseError as error:
+                    log.warning("the listing of %s is not renewed: %s", name, error)
+                    close_old_connections()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=renew, name=f"listing-{name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def sweep(name: str) -> Sweep | None:
     """List completely and compare; ``None`` when the listing failed, and then nothing has changed."""
     started = clock.now()
     try:
-        listing = configured.get(name).list_instances()
+        with _renewed(name):
+            listing = configured.get(name).list_instances()
     except (ProviderError, ApiError) as error:
         _failed(name, error)
         return None
@@ -100,7 +143,9 @@ def _failed(name: str, error: ProviderError | ApiError) -> None:
     failures = watch.failures_in_a_row + (0 if held else 1)
     wanted = error.retry_after if isinstance(error, ProviderError) else None
     pause = max(wanted or 0.0, 0.2 if held else min(2.0 * 2 ** min(failures, 10), settings.RECONCILE_SECONDS))
-    changes = {"next_sweep_at": clock.now() + timedelta(seconds=pause), "failures_in_a_row": failures}
+    changes = {
+        "next_sweep_at": clock.now() + timedelta(seconds=pause), "failures_in_a_row": failures, "listing_until": None,
+    }  # fmt: skip
     ProviderWatch.objects.filter(provider=name).update(**changes, **({} if held else {"last_error": str(error)[:300]}))
     gathered.count("gpu_listings_total", provider=name, outcome="put_off" if held else "failed")
     if not held:
@@ -137,6 +182,7 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
         elif label is None:
             unknown.append(instance)
         result.ours += label is not None and label.deployment == deployment_id()
+    strangers = strays.not_closed_since(name, strangers, started)
     _note(known, listing.listed_at, result)
     sightings.update_in_order([by_machine[item].id for item in seen], last_seen_at=started, missing_listings=0)
     result.suspects = strays.note_missing([r for r in by_machine.values() if r.instance_id not in seen], started)
@@ -199,9 +245,12 @@ def _finished(result: Sweep, started: datetime, work: timedelta) -> None:
     pause = _pace(result.provider)
     # Where a thousand machines boot, comparing takes long: most of the time belongs to those who look at the machines.
     rest = min(work * REST, timedelta(seconds=min(SLOW_SECONDS, settings.RECONCILE_SECONDS)))
+    now = clock.now()
+    asked = When(next_sweep_at__gt=started, next_sweep_at__lte=now, then=Value(now + rest))
     ProviderWatch.objects.filter(provider=result.provider).update(
         last_sweep_at=started,
-        next_sweep_at=max(started + timedelta(seconds=pause), clock.now() + rest),
+        next_sweep_at=Case(asked, default=Value(max(started + timedelta(seconds=pause), now + rest))),
+        listing_until=None,
         failures_in_a_row=0,
         last_error="",
         ours=result.ours,

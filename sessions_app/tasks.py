@@ -82,7 +82,7 @@ def sweep(provider: str) -> None:
         sweeping.sweep(provider)
     except AWAY:
         log.warning("%s is listed again when the database is back", provider)
-        patiently(lambda: sweeping.ask(provider))
+        patiently(lambda: sweeping.give_back(provider))
 
 
 @shared_task(name="sessions_app.tasks.fetch_charges", ignore_result=True)

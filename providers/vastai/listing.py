@@ -86,10 +86,15 @@ class Listings(Caller):
         def incomplete(why: str) -> ListingIncomplete:
             return ListingIncomplete(why, provider=self.name, operation=operation)
 
-        rows = collect(fetch, incomplete, exact=label is None)
+        rows = collect(fetch, incomplete, exact=label is None, order=_number)
         ids = [fields.identifier(row.get("id")) for row in rows if isinstance(row, dict)]
         if len(set(ids)) < len(ids):
             raise incomplete("an instance is listed twice")
         if len(rows) < promised:
             raise incomplete(f"{len(rows)} rows arrived of {promised} that carry the label")
         return rows
+
+
+def _number(row: Any) -> int:
+    """By which rows are ordered: new instances have higher numbers. 0 where there is none."""
+    return int(fields.identifier(row.get("id")) or 0) if isinstance(row, dict) else 0

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from providers.errors import ListingIncomplete, ProviderError
 from providers.vastai.reply import Reply
 
-#: 400 pages of 25 instances: an account beyond that is not ours, and a server that never ends is broken.
-MAX_PAGES = 400
+#: 100,000 instances in pages of 25: an account beyond that is not ours, and a server that never ends is broken.
+MAX_PAGES = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +56,31 @@ def read_page(reply: Reply, keys: Keys) -> Page:
 
 
 def collect(
-    fetch: Callable[[str], Page], incomplete: Callable[[str], ProviderError], *, exact: bool = True
+    fetch: Callable[[str], Page],
+    incomplete: Callable[[str], ProviderError],
+    *,
+    exact: bool = True,
+    order: Callable[[Any], int] | None = None,
 ) -> list[Any]:
     """All rows of all pages, or the error made by ``incomplete``. ``fetch`` gets "" for the first page.
 
     Without ``exact`` the total is only an upper bound: a filtered listing may give the account's total.
+
+    ``order`` tells a row's place where they were asked for in an order in which new ones come last. Then the account
+    may change while it is walked through, which takes minutes where it has thousands of rows: whatever was there all
+    along is among the rows if each page is full and begins after the last one, and no fewer rows came than there are
+    in the end.
     """
-    rows: list[Any] = []
-    total: int | None = None
+    pages: list[Page] = []
     token, seen = "", {""}
-    for number in range(MAX_PAGES):
+    for _ in range(MAX_PAGES):
         page = fetch(token)
-        if number and page.total != total:
-            raise incomplete(f"the total changed from {total} to {page.total} between pages")
-        total = page.total
-        rows += page.rows
+        changed = bool(pages) and page.total != pages[-1].total
+        pages.append(page)
+        if changed and (order is None or page.total is None):
+            raise incomplete(f"the total changed from {pages[-2].total} to {page.total} between pages")
         if not page.token:
-            return _checked(rows, total, incomplete, exact=exact)
+            return _checked(pages, incomplete, exact, order)
         if page.token in seen:
             raise incomplete("the pages go round in a circle")
         if not page.rows:
@@ -82,11 +91,28 @@ def collect(
 
 
 def _checked(
-    rows: list[Any], total: int | None, incomplete: Callable[[str], ProviderError], *, exact: bool
+    pages: list[Page], incomplete: Callable[[str], ProviderError], exact: bool, order: Callable[[Any], int] | None
 ) -> list[Any]:
-    if total is not None and (len(rows) > total or (exact and len(rows) < total)):
+    rows, total = [row for page in pages for row in page.rows], pages[-1].total
+    if order is not None and any(page.total != total for page in pages):
+        _whole(pages, rows, incomplete, order)
+        enough = True
+    else:
+        enough = total is None or len(rows) <= total
+    if not enough or (exact and total is not None and len(rows) < total):
         raise incomplete(f"{len(rows)} rows arrived of {total}")
     return rows
+
+
+def _whole(
+    pages: list[Page], rows: list[Any], incomplete: Callable[[str], ProviderError], order: Callable[[Any], int]
+) -> None:
+    """The account changed meanwhile: is nothing left out between two pages?"""
+    if len({len(page.rows) for page in pages[:-1]}) > 1 or len(pages[-1].rows) > len(pages[0].rows):
+        raise incomplete("the total changed between pages that are not full")
+    places = [order(row) for row in rows]
+    if any(later <= earlier for earlier, later in pairwise(places)):
+        raise incomplete("the total changed between pages that are not in order")
 
 
 def _is_count(value: object) -> bool:

@@ -49,7 +49,27 @@ INCOMPLETE: dict[str, list[dict[str, Any]]] = {
     "more rows than promised": [listing(rows(1, 3), total=2)],
     "a page that contradicts itself": [listing(rows(1, 3), instances_found=4)],
     "the last page is missing": [listing(rows(1, 25), total=30)],
-    "the total changes": [listing(rows(1, 25), total=30, token="a"), listing(rows(26, 29), total=29)],
+    "fewer rows than there are in the end": [
+        listing(rows(1, 25), total=30, token="a"),
+        listing(rows(26, 28), total=29),
+    ],
+    "the total changes, and a page is not full": [
+        listing(rows(1, 25), total=60, token="a"),
+        listing(rows(26, 49), total=59, token="b"),
+        listing(rows(51, 60), total=59),
+    ],
+    "the total changes, and the last page is longer": [
+        listing(rows(1, 4), total=11, token="a"),
+        listing(rows(5, 10), total=10),
+    ],
+    "the total changes, and the order is not kept": [
+        listing(rows(1, 25), total=30, token="a"),
+        listing([*rows(27, 30), *rows(26, 26)], total=29),
+    ],
+    "the total changes, and a row has no number": [
+        listing(rows(1, 25), total=30, token="a"),
+        listing([*rows(26, 29), instance_row(30, id=None)], total=29),
+    ],
     "the token comes again": [listing(rows(1, 2), total=9, token="a"), listing(rows(3, 4), total=9, token="a")],
     "an empty page in the middle": [listing(rows(1, 2), total=9, token="a"), listing([], total=9, token="b")],
     "an instance twice": [listing(rows(1, 2), total=4, token="a"), listing(rows(2, 3), total=4)],
@@ -118,6 +138,32 @@ def test_an_endless_listing_ends(vendor: Vendor, monkeypatch: pytest.MonkeyPatch
     for number in range(6):
         vendor.answer("GET", PATH, listing([instance_row(number + 1)], total=99, token=f"t{number}"))
     vendor.refuses(ListingIncomplete, call=vendor.client.list_instances)
+
+
+@pytest.mark.parametrize(
+    ("last", "total"),
+    [
+        (54, 54),  # made meanwhile: at the end, as the newest
+        (49, 49),  # destroyed before its page came
+        (50, 47),  # destroyed after its page came
+        (53, 50),  # made, and others destroyed
+    ],
+)
+def test_an_account_that_changes_while_it_is_listed(vendor: Vendor, last: int, total: int) -> None:
+    """Where thousands of machines come and go, no two pages ever have the same total."""
+    vendor.answer("GET", PATH, listing(rows(1, 25), total=51, token="a"))
+    vendor.answer("GET", PATH, listing(rows(26, 50)[: last - 25], total=total, token="b" if last > 50 else None))
+    if last > 50:
+        vendor.answer("GET", PATH, listing(rows(51, last), total=total))
+    found = vendor.client.list_instances().instances
+    assert [instance.instance_id for instance in found] == [str(number) for number in range(1, last + 1)]
+
+
+def test_ten_thousand_machines(vendor: Vendor) -> None:
+    for first in range(1, 11_000, 25):
+        token = f"t{first}" if first < 10_976 else None
+        vendor.answer("GET", PATH, listing(rows(first, first + 24), total=11_000, token=token))
+    assert len(vendor.client.list_instances().instances) == 11_000
 
 
 # By label
