@@ -11,13 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpubroker import front
 from gpubroker.common import clock
 from gpubroker.front import Headers, Kind
 from offers import pages, snapshot
-from offers.pages import Choice, Page
+from offers.pages import Page
 from offers.selectors import InventoryQuery
 from offers.serializers import InventoryParams
 from offers.snapshot import Snapshot
@@ -30,9 +30,26 @@ if TYPE_CHECKING:
 PATH = "/api/v1/inventory"
 #: Offers of a page that is printed here when nobody has asked for it before.
 SHORT = 200
-#: Answers to questions as they were last asked, so many and of so many bytes at most: found without a look at what the
-#: question means.
-RECENT, SMALL = 64, 64 * 1024
+#: Answers that wait to be given again, so many and of so many bytes at most, and how long all may be that a caller has
+#: said: found without a look at what it means.
+READY, SMALL, SAID = 64, 64 * 1024, 2 * front.LONGEST
+
+
+class Answer(NamedTuple):
+    """All of an answer but the request's id."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class _Moment(NamedTuple):
+    """One inventory while none of its answers changes, and those that are ready, by all that the caller has said. The
+    next moment has its own, so that no old inventory is kept in memory by what was once asked of it."""
+
+    inventory: Snapshot | None
+    step: tuple[float, ...]
+    ready: dict[tuple[str, ...], Answer]
 
 
 class Fast:
@@ -42,50 +59,53 @@ class Fast:
         self.application = application
         self.learnt = front.Learnt(pages.ASKED, _kind)
         self.questions = front.Questions(InventoryParams)
-        #: Of one inventory only, so that no old one is kept in memory by what was once asked of it.
-        self._recent: tuple[Snapshot | None, dict[str, tuple[tuple[float, ...], Page]]] = (None, {})
+        self._moment = _Moment(None, (), {})
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != PATH or not front.plain(environ):
             return self.application(environ, start_response)
         began = time.perf_counter()
-        chosen = self._choose(environ)
-        if chosen is not None:
-            headers = self.learnt.headers(front.manner(environ), (chosen.status, chosen.coding))
-            if headers is not None:
-                request_id = front.request_id(environ)
-                if front.caller(environ, request_id) is not None:
-                    body = chosen.body
-                    own = [("Content-Length", str(len(body))), ("ETag", chosen.etag), ("X-Request-ID", request_id)]
-                    start_response(front.STATUS[chosen.status], headers + own)
-                    front.count(PATH, chosen.status, time.perf_counter() - began)
-                    return [body]
+        answer = self._answer(environ)
+        if answer is not None:
+            request_id = front.request_id(environ)
+            if front.caller(environ, request_id) is not None:
+                start_response(front.STATUS[answer.status], [*answer.headers, ("X-Request-ID", request_id)])
+                front.count(PATH, answer.status, time.perf_counter() - began)
+                return [answer.body]
         return self.learnt.ask(self.application, environ, start_response)
 
-    def _choose(self, environ: dict[str, Any]) -> Choice | None:
-        page = self._page(environ.get("QUERY_STRING", ""))
-        if page is None:
-            return None
-        return pages.choose(page, environ.get("HTTP_ACCEPT_ENCODING", ""), environ.get("HTTP_IF_NONE_MATCH", ""))
-
-    def _page(self, asked: str) -> Page | None:
+    def _answer(self, environ: dict[str, Any]) -> Answer | None:
         inventory = snapshot.at_hand()
         if inventory is None:
             return None
         now = clock.now()
-        step = inventory.step(now)
-        of, recent = self._recent
-        if of is not inventory or len(recent) > RECENT:
-            recent = {}
-            self._recent = inventory, recent
-        found = recent.get(asked)
-        if found is not None and found[0] == step:
-            return found[1]
-        query = self.questions.read(asked, _meaning)
+        moment, step = self._moment, inventory.step(now)
+        if moment.inventory is not inventory or moment.step != step or len(moment.ready) > READY:
+            moment = self._moment = _Moment(inventory, step, {})
+        said = (
+            environ.get("QUERY_STRING", ""),
+            environ.get("HTTP_ACCEPT_ENCODING", ""),
+            environ.get("HTTP_IF_NONE_MATCH", ""),
+            *front.manner(environ),
+        )
+        answer = moment.ready.get(said)
+        if answer is None:
+            answer = self._made(environ, inventory, now)
+            if answer is not None and len(answer.body) <= SMALL and sum(map(len, said)) <= SAID:
+                moment.ready[said] = answer
+        return answer
+
+    def _made(self, environ: dict[str, Any], inventory: Snapshot, now: datetime) -> Answer | None:
+        query = self.questions.read(environ.get("QUERY_STRING", ""), _meaning)
         page = None if query is None else _printed(inventory, query, now)
-        if page is not None and len(page) <= SMALL:
-            recent[asked] = step, page
-        return page
+        if page is None:
+            return None
+        chosen = pages.choose(page, environ.get("HTTP_ACCEPT_ENCODING", ""), environ.get("HTTP_IF_NONE_MATCH", ""))
+        headers = self.learnt.headers(front.manner(environ), (chosen.status, chosen.coding))
+        if headers is None:
+            return None
+        own = [("Content-Length", str(len(chosen.body))), ("ETag", chosen.etag)]
+        return Answer(chosen.status, headers + own, chosen.body)
 
 
 def _printed(inventory: Snapshot, query: InventoryQuery, now: datetime) -> Page | None:
