@@ -1,7 +1,7 @@
 """The promises of a session's life on the embedded stack: verdicts, boots and ends, against a sandbox of its own.
 
 * ``POST /sessions`` returns soon after the provider's answer.
-* Twenty machines boot at once: from the first moment that a machine's SSH port answers to ``running``.
+* Twenty machines boot: from the first moment that a machine's SSH port answers to ``running``.
 * Five sessions expire at once: from the expiry to the destroy at the provider, by the provider's own ledger.
 """
 
@@ -83,25 +83,24 @@ def answers(port: int) -> bool:
 
 
 def boot_lags(stack: Stack, market: SandboxProcess, chosen: list[str]) -> list[float]:
-    """Per session: from the machine's SSH answering to ``running`` in the API."""
+    """Per session: from the machine's SSH answering to ``running`` in the API. Creates are spaced, so the first
+    machines run while the last are still being asked for: both are watched from the beginning."""
     ids: dict[str, str] = {}
-    threads = [threading.Thread(target=lambda o=offer: ids.update({o: create(stack, o)[0]})) for offer in chosen]
-    for thread in threads:
-        thread.start()
     answering: dict[int, float] = {}
     runs: dict[str, float] = {}
-    watching = threading.Thread(target=_watch_ssh, args=(market, len(chosen), answering))
-    watching.start()
+    threads = [threading.Thread(target=lambda o=offer: ids.update({o: create(stack, o)[0]})) for offer in chosen]
+    threads.append(threading.Thread(target=_watch_ssh, args=(market, len(chosen), answering)))
     for thread in threads:
-        thread.join()
+        thread.start()
 
     def all_run() -> bool:
         for session in call(stack, "GET", "/sessions?status=running&consumer_id=bench")["sessions"]:
             runs.setdefault(session["id"], time.time())
-        return all(session_id in runs for session_id in ids.values())
+        return len(ids) == len(chosen) and all(session_id in runs for session_id in ids.values())
 
-    until(all_run, f"{len(chosen)} sessions to run")
-    watching.join()
+    until(all_run, f"{len(chosen)} sessions to run", pause=0.1)
+    for thread in threads:
+        thread.join()
     machines = {contract["label"].split("-")[2]: contract["id"] for contract in market.alive()}
     return [runs[item] - answering[machines[item.removeprefix("sess-")]] for item in ids.values()]
 

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,15 +109,28 @@ class Measured:
 def spent() -> float:
     """CPU seconds so far of every live process below this one, and of those that it has waited for."""
     own = resource.getrusage(resource.RUSAGE_CHILDREN)
-    parents: dict[int, int] = {}
-    times: dict[int, float] = {}
+    alive = _processes()
+    parents = {pid: parent for pid, (parent, _, _) in alive.items()}
+    below = sum(cpu for pid, (_, _, cpu) in alive.items() if _is_below(pid, parents))
+    return own.ru_utime + own.ru_stime + below
+
+
+def spent_by(groups: Iterable[int]) -> float:
+    """CPU seconds so far of every live process in these process groups."""
+    wanted = set(groups)
+    return sum(cpu for _, group, cpu in _processes().values() if group in wanted)
+
+
+def _processes() -> dict[int, tuple[int, int, float]]:
+    """Parent, process group and CPU seconds so far of each that lives."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                parents[int(entry.name)] = int(fields[1])
-                times[int(entry.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own.ru_utime + own.ru_stime + sum(times[pid] for pid in times if _is_below(pid, parents))
+                cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                found[int(entry.name)] = int(fields[1]), int(fields[2]), cpu
+    return found
 
 
 def _is_below(pid: int, parents: dict[int, int]) -> bool:

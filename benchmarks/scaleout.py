@@ -23,7 +23,9 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.read import spent
+import psycopg
+
+from benchmarks.read import spent, spent_by
 from tests import servers
 from tests.fleet import Fleet, fleet, until
 from tests.load import Load
@@ -35,6 +37,12 @@ SETTINGS = {
     "PROVIDER_PACE": "0", "SSH_CHECK_SECONDS": "0.5", "LISTING_LAG_SECONDS": "5", "INVENTORY_REFRESH_SECONDS": "5",
     "API_RATE_PER_MINUTE": "0",
 }  # fmt: skip
+#: Transactions that wrote so far (only those get a number), and bytes of what a session leaves behind.
+BOOKS = """
+    SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+           (SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+            WHERE relkind = 'r' AND relname ~ '^(sessions_app|billing|common)_')
+"""
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,34 @@ class Measured:
     to_running_median: float
     #: Processor time of one life, of all that takes part, marketplace and customers included.
     cpu_per_life: float
+    #: Of the broker's own processes (unknown where some were killed), transactions that write, and what its tables grew
+    #: by. What an idle broker does (ticks, sweeps, an inventory every five seconds) is in the first two.
+    broker_cpu_per_life: float | None
+    commits_per_life: float
+    kilobytes_per_life: float
     load: float
     #: Answers that the API does not have, and rules that were broken.
     improper: int
     broken: str
+
+
+@dataclass(frozen=True)
+class Spent:
+    """So far, since everything was started."""
+
+    at: float
+    cpu: float
+    broker_cpu: float
+    commits: int
+    kilobytes: float
+
+    @classmethod
+    def now(cls, made: Fleet, database_url: str) -> Spent:
+        with psycopg.connect(database_url) as books:
+            row = books.execute(BOOKS).fetchone()
+        assert row is not None
+        groups = [process.pid for process in made.processes.values()]
+        return cls(time.monotonic(), spent(), spent_by(groups), int(row[0]), float(row[1]) / 1024)
 
 
 class Lives(Load):
@@ -127,7 +159,8 @@ def measure(hosts: int, seconds: float, latency: float, kill_every: float, folde
         chance, kills = random.Random(1), 0
         with Lives(made, names) as load:
             until(lambda: len(load.lives) >= len(load._threads) // 2, "the first lives to end", 180, 0.2)
-            before, began = spent(), time.monotonic()
+            before = Spent.now(made, database.url)
+            began = before.at
             while time.monotonic() - began < seconds:
                 time.sleep(min(kill_every or seconds, max(seconds - (time.monotonic() - began), 0)))
                 if kill_every and time.monotonic() - began < seconds:
@@ -135,16 +168,21 @@ def measure(hosts: int, seconds: float, latency: float, kill_every: float, folde
                     made.kill(victim)
                     made.start(victim, "--concurrency", str(TASKS))
                     kills += 1
-            took, cpu, busy = time.monotonic() - began, spent() - before, os.getloadavg()[0]
+            after, busy = Spent.now(made, database.url), os.getloadavg()[0]
+            took = after.at - began
             lives = sum(began <= at <= began + took for at in load.lives)
             load.stop()
             market.clear_faults()
             load.end_all(180)
             broken = made.broken_rules()
+        each = max(lives, 1)
         return Measured(
             hosts, kills, round(lives / took, 2), round(statistics.median(load.creates), 2),
             round(statistics.quantiles(load.creates, n=20)[-1], 2), round(statistics.median(load.boots), 2),
-            round(cpu / max(lives, 1), 3), round(busy, 1), len(load.improper()), broken,
+            round((after.cpu - before.cpu) / each, 3),
+            None if kills else round((after.broker_cpu - before.broker_cpu) / each, 3),
+            round((after.commits - before.commits) / each, 1), round((after.kilobytes - before.kilobytes) / each, 1),
+            round(busy, 1), len(load.improper()), broken,
         )  # fmt: skip
 
 
@@ -167,7 +205,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(
             f"  {one.hosts} hosts{f', {one.kills} workers killed' if one.kills else '':<22} "
             f"{one.lives_per_second:>6.2f} lives/s  create {one.create_median:.2f} s, p95 {one.create_p95:.2f} s  "
-            f"running after {one.to_running_median:.2f} s  CPU {one.cpu_per_life:.3f} s a life  load {one.load}  "
+            f"running after {one.to_running_median:.2f} s  CPU {one.cpu_per_life:.3f} s a life, the broker's "
+            f"{one.broker_cpu_per_life or '?'} s  {one.commits_per_life:g} commits  {one.kilobytes_per_life:g} KB  "
+            f"load {one.load}  "
             f"{'rules hold' if not one.broken and not one.improper else f'BROKEN: {one.improper} {one.broken}'}",
             flush=True,
         )

@@ -3,7 +3,7 @@
 A day of sessions comes as a Poisson process whose rate follows the hours of the day. Each takes the account whose line
 for creates is shortest, holds its slot there for as long as the vendor wants creates apart, lives for some hours, and
 needs a destroy (up to 64 in one call on Vast.ai) and a look that proves it. Intervals are read from the code; what a
-life costs in processor time, commits and bytes is measured by ``python -m benchmarks scaleout`` and given as options.
+life costs in processor time, commits and bytes is what ``python -m benchmarks scaleout`` printed, given as options.
 """
 
 from __future__ import annotations
