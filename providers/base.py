@@ -271,6 +271,14 @@ class RemovesKeys(Protocol):
 
 
 @runtime_checkable
+class ShowsNewest(Protocol):
+    """A provider whose complete listing takes many calls, and that shows its youngest machines in one."""
+
+    def newest_instances(self) -> Sequence[Instance]:
+        """Some of the youngest. No evidence that any other is not there."""
+
+
+@runtime_checkable
 class KeepsDisks(Protocol):
     """A provider that can stop a machine at the price of its disk alone (``Capabilities.preserve_disk``)."""
 

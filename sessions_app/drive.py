@@ -24,6 +24,7 @@ from sessions_app import (
     nudge,
     outages,
     paused,
+    peek,
     preserve,
     reap,
     sweep,
@@ -60,6 +61,8 @@ def tick() -> int:
         nudge.rental(rental_id)
     for name in listings:
         nudge.sweep(name)
+    for name in peek.claim_due():
+        nudge.peek(name)
     looks = watch.claim_due()
     for session_id in looks:
         nudge.watch(session_id)
@@ -91,7 +94,7 @@ def _all_due(now: datetime) -> int:
         due = sessions.exclude(status=Status.RUNNING).update(next_check_at=now)
         sessions.filter(status=Status.RUNNING, next_probe_at__gt=now).update(next_probe_at=now)
         due += rentals.update(next_check_at=now)
-        ProviderWatch.objects.update(next_sweep_at=now, listing_until=None)
+        ProviderWatch.objects.update(next_sweep_at=now, listing_until=None, next_peek_at=None)
     return due
 
 

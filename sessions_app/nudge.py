@@ -76,5 +76,10 @@ def tick() -> None:
     after_commit("sessions_app.tasks.tick")
 
 
+def peek(provider: str) -> None:
+    # The next one is due in seconds.
+    transaction.on_commit(lambda: _send("sessions_app.tasks.peek", provider, expires=10))
+
+
 def sweep(provider: str) -> None:
     after_commit("sessions_app.tasks.sweep", provider)

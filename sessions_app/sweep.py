@@ -159,6 +159,8 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
     by_machine = {rental.instance_id: rental for rental in rentals if rental.instance_id}
     by_label = {rental.label: rental for rental in rentals if not rental.instance_id}
     result.standing = sum(rental.state in STANDING for rental in by_machine.values())
+    #: Looked at since they were listed (:mod:`sessions_app.peek`): of these the listing is old news.
+    since = {item for item, rental in by_machine.items() if _newer(rental, listing.listed_at)}
     seen: set[str] = set()
     known: list[sightings.Seen] = []
     strangers: list[Instance] = []
@@ -167,6 +169,8 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
         label = parse_label(instance.label)
         rental = by_machine.get(instance.instance_id)
         if rental is not None:
+            if instance.instance_id in since:
+                continue
             seen.add(instance.instance_id)
             if rental.preserved_at is not None and listing.listed_at < rental.preserved_at:
                 continue  # it was listed before it stopped
@@ -185,11 +189,16 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
     strangers = strays.not_closed_since(name, strangers, started)
     _note(known, listing.listed_at, result)
     sightings.update_in_order([by_machine[item].id for item in seen], last_seen_at=started, missing_listings=0)
-    result.suspects = strays.note_missing([r for r in by_machine.values() if r.instance_id not in seen], started)
+    missing = [rental for item, rental in by_machine.items() if item not in seen | since]
+    result.suspects = strays.note_missing(missing, started)
     result.orphans = len(strangers)
     result.due_orphans = strays.note_orphans(name, strangers, started)
     strays.note_unknown(name, unknown, started)
     return result
+
+
+def _newer(rental: Rental, listed_at: datetime) -> bool:
+    return rental.last_seen_at is not None and listed_at < rental.last_seen_at <= clock.now()
 
 
 def _runs(rental: Rental) -> bool:

@@ -11,6 +11,7 @@ from billing import charges
 from gpubroker.common import logs
 from gpubroker.common.outlast import AWAY, patiently
 from sessions_app import boot, budget_watch, charge_matching, claims, drive, reap
+from sessions_app import peek as peeking
 from sessions_app import sweep as sweeping
 from sessions_app import watch as watching
 
@@ -83,6 +84,11 @@ def sweep(provider: str) -> None:
     except AWAY:
         log.warning("%s is listed again when the database is back", provider)
         patiently(lambda: sweeping.give_back(provider))
+
+
+@shared_task(name="sessions_app.tasks.peek", ignore_result=True)
+def peek(provider: str) -> None:
+    peeking.look(provider)
 
 
 @shared_task(name="sessions_app.tasks.fetch_charges", ignore_result=True)

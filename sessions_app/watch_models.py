@@ -15,6 +15,8 @@ class ProviderWatch(models.Model):
     next_sweep_at = models.DateTimeField()
     #: Until then a listing counts as under way, and nobody begins another; put off while it goes on.
     listing_until = models.DateTimeField(null=True)
+    #: When the youngest machines may be looked at again, where a listing takes long (:mod:`sessions_app.peek`).
+    next_peek_at = models.DateTimeField(null=True)
     last_sweep_at = models.DateTimeField(null=True, help_text="When the last complete listing was compared")
     last_error = models.CharField(max_length=300, blank=True)
     failures_in_a_row = models.PositiveIntegerField(default=0)

@@ -10,12 +10,10 @@ from providers.base import LOOK_WAIT, Instance, InstanceListing
 from providers.errors import ListingIncomplete
 from providers.vastai.caller import PAGE_WAIT, WHOLE, Caller, Part, rows_under
 from providers.vastai.instances import read_instance
-from providers.vastai.paging import INSTANCES, Page, collect, read_page
+from providers.vastai.paging import INSTANCES, INSTANCES_PER_PAGE, Page, collect, read_page
 from providers.vastai.reply import Reply
 
 logger = logging.getLogger(__name__)
-
-_INSTANCES_PER_PAGE = 25
 
 
 class Listings(Caller):
@@ -71,7 +69,7 @@ class Listings(Caller):
             return page
 
         def fetch(token: str) -> Page:
-            params: dict[str, Any] = {"limit": _INSTANCES_PER_PAGE, "order_by": [{"col": "id", "dir": "asc"}]}
+            params: dict[str, Any] = {"limit": INSTANCES_PER_PAGE, "order_by": [{"col": "id", "dir": "asc"}]}
             if label is not None:
                 params["select_filters"] = {"label": {"eq": label}}
             if token:

@@ -16,6 +16,8 @@ from providers.vastai.reply import Reply
 
 #: 100,000 instances in pages of 25: an account beyond that is not ours, and a server that never ends is broken.
 MAX_PAGES = 4000
+#: As many as the vendor gives at most.
+INSTANCES_PER_PAGE = 25
 
 
 @dataclass(frozen=True, slots=True)

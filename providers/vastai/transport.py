@@ -71,6 +71,7 @@ ROUTES: Mapping[str, Route] = {
     "create": Route("PUT", "/api/v0/asks/{}/", 4.5, changes=True),
     "list_instances": Route("GET", "/api/v1/instances/", 1.0),
     "find_by_label": Route("GET", "/api/v1/instances/", 1.0, gate="list_instances"),
+    "newest_instances": Route("GET", "/api/v1/instances/", 1.0, gate="list_instances"),
     "get_instance": Route("GET", "/api/v0/instances/{}/", 2.0),
     "destroy": Route("DELETE", "/api/v0/instances/{}/", 3.0, changes=True),
     # Nothing is published for the call for many: it counts for the same limit.

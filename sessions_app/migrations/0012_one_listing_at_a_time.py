@@ -13,4 +13,9 @@ class Migration(migrations.Migration):
             name='listing_until',
             field=models.DateTimeField(null=True),
         ),
+        migrations.AddField(
+            model_name='providerwatch',
+            name='next_peek_at',
+            field=models.DateTimeField(null=True),
+        ),
     ]

@@ -18,7 +18,7 @@ PUBLISHED: Mapping[tuple[str, ...], float] = {
     ("create",): 4.5,
     ("list_offers",): 6.0,
     ("list_templates",): 3.0,
-    ("list_instances", "find_by_label"): 1.0,
+    ("list_instances", "find_by_label", "newest_instances"): 1.0,
     ("get_instance",): 2.0,
     ("set_label", "set_state", "update_instance"): 1.0,
     ("destroy", "destroy_many"): 3.0,

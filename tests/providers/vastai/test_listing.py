@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import requests
 
+from providers.base import ShowsNewest
 from providers.errors import (
     AuthError,
     InsufficientCredit,
@@ -255,3 +256,20 @@ def test_gone(vendor: Vendor, status: int, body: Any) -> None:
 def test_what_proves_nothing(vendor: Vendor, status: int, body: Any, kind: type[ProviderError]) -> None:
     vendor.answer("GET", "/v0/instances/9000001/", body, status)
     vendor.refuses(kind, "9000001", call=vendor.client.get_instance)
+
+
+# The youngest
+
+
+def test_the_youngest_in_one_call(vendor: Vendor) -> None:
+    vendor.answer("GET", PATH, listing([*rows(60, 60), *rows(59, 59)], total=60, token="more"))
+    assert isinstance(vendor.client, ShowsNewest)
+    assert [instance.instance_id for instance in vendor.client.newest_instances()] == ["60", "59"]
+    assert vendor.params == [{"limit": "25", "order_by": '[{"col":"id","dir":"desc"}]'}]
+    assert vendor.gate.taken == [("vastai:list_instances", 1.0, 2.0)]
+
+
+def test_of_the_youngest_one_that_cannot_be_understood_is_left_out(vendor: Vendor) -> None:
+    vendor.answer("GET", PATH, listing([instance_row(3), {"id": None}, instance_row(1)]))
+    assert isinstance(vendor.client, ShowsNewest)
+    assert [instance.instance_id for instance in vendor.client.newest_instances()] == ["3", "1"]
