@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from providers import fields
@@ -43,21 +44,22 @@ class Listings(Caller):
 
     def _instances(self, operation: str, label: str | None) -> tuple[Instance, ...]:
         try:
-            rows = self._all_pages(operation, label, 0.0 if label is None else LOOK_WAIT)
+            return self._all_pages(operation, label, 0.0 if label is None else LOOK_WAIT)
         except ListingIncomplete as unlucky:
             # Machines come and go between two pages; once is no reason to fail.
             logger.info("%s: listed once more: %s", self.name, unlucky)
-            rows = self._all_pages(operation, label, PAGE_WAIT)
-        return self._read_all(operation, rows)
+            return self._all_pages(operation, label, PAGE_WAIT)
 
     def _read_all(self, operation: str, rows: list[Any]) -> tuple[Instance, ...]:
-        read = [read_instance(row, self._transport.safe_text) for row in rows]
+        return self._none_missing(operation, [read_instance(row, self._transport.safe_text) for row in rows])
+
+    def _none_missing(self, operation: str, read: list[Instance | None]) -> tuple[Instance, ...]:
         instances = tuple(instance for instance in read if instance is not None)
         if len(instances) < len(read):
             raise self._incomplete(operation, f"{len(read) - len(instances)} rows cannot be understood")
         return instances
 
-    def _all_pages(self, operation: str, label: str | None, first_wait: float) -> list[Any]:
+    def _all_pages(self, operation: str, label: str | None, first_wait: float) -> tuple[Instance, ...]:
         promised = 0
 
         def read(reply: Reply) -> Page:
@@ -66,7 +68,8 @@ class Listings(Caller):
             counts = reply.json.get("label_counts")
             if label is not None and isinstance(counts, dict):
                 promised = max(promised, fields.count(counts.get(label)))
-            return page
+            # Understood at once: the vendor's rows of thousands of machines would weigh ten times as much.
+            return replace(page, rows=[read_instance(row, self._transport.safe_text) for row in page.rows])
 
         def fetch(token: str) -> Page:
             params: dict[str, Any] = {"limit": INSTANCES_PER_PAGE, "order_by": [{"col": "id", "dir": "asc"}]}
@@ -85,14 +88,14 @@ class Listings(Caller):
             return ListingIncomplete(why, provider=self.name, operation=operation)
 
         rows = collect(fetch, incomplete, exact=label is None, order=_number)
-        ids = [fields.identifier(row.get("id")) for row in rows if isinstance(row, dict)]
-        if len(set(ids)) < len(ids):
+        instances = self._none_missing(operation, rows)
+        if len({instance.instance_id for instance in instances}) < len(instances):
             raise incomplete("an instance is listed twice")
-        if len(rows) < promised:
-            raise incomplete(f"{len(rows)} rows arrived of {promised} that carry the label")
-        return rows
+        if len(instances) < promised:
+            raise incomplete(f"{len(instances)} rows arrived of {promised} that carry the label")
+        return instances
 
 
-def _number(row: Any) -> int:
-    """By which rows are ordered: new instances have higher numbers. 0 where there is none."""
-    return int(fields.identifier(row.get("id")) or 0) if isinstance(row, dict) else 0
+def _number(instance: Instance | None) -> int:
+    """By which they are listed: new ones have higher numbers. 0 where the row could not be understood."""
+    return 0 if instance is None else int(instance.instance_id)
