@@ -29,8 +29,8 @@ class Bids(Machines):
             rows = self._transport.send("bids", lambda reply: rows_under(reply, "instances", "bids"), params=params)
             return self._read_bids(rows)
         self._own_rows_only("bids", part)
-        rows = self._all_pages("list_instances", None, 0.0)
-        return part.of(self._read_bids([row for row in rows if isinstance(row, dict) and row.get("is_bid") is True]))
+        rows = self._all_pages("list_instances", _of_a_bid)
+        return part.of(self._read_bids([row for row in rows if row is not None]))
 
     def bid(self, bid_id: str) -> Instance | None:
         """The machine of a bid; ``None`` when the vendor has it no more."""
@@ -58,3 +58,7 @@ class Bids(Machines):
         if len(known) < len(read):
             raise self._incomplete("bids", f"{len(read) - len(known)} rows cannot be understood")
         return known
+
+
+def _of_a_bid(row: object) -> dict[str, Any] | None:
+    return row if isinstance(row, dict) and row.get("is_bid") is True else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from providers import fields
 from providers.base import LOOK_WAIT, Instance, InstanceListing
@@ -15,6 +17,7 @@ from providers.vastai.paging import INSTANCES, INSTANCES_PER_PAGE, Page, collect
 from providers.vastai.reply import Reply
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Listings(Caller):
@@ -43,12 +46,16 @@ class Listings(Caller):
         return part.of([instance for instance in found if state in ("", instance.status)])
 
     def _instances(self, operation: str, label: str | None) -> tuple[Instance, ...]:
+        def make(row: object) -> Instance | None:
+            return read_instance(row, self._transport.safe_text)
+
         try:
-            return self._all_pages(operation, label, 0.0 if label is None else LOOK_WAIT)
+            read = self._all_pages(operation, make, label, 0.0 if label is None else LOOK_WAIT)
         except ListingIncomplete as unlucky:
             # Machines come and go between two pages; once is no reason to fail.
             logger.info("%s: listed once more: %s", self.name, unlucky)
-            return self._all_pages(operation, label, PAGE_WAIT)
+            read = self._all_pages(operation, make, label, PAGE_WAIT)
+        return self._none_missing(operation, read)
 
     def _read_all(self, operation: str, rows: list[Any]) -> tuple[Instance, ...]:
         return self._none_missing(operation, [read_instance(row, self._transport.safe_text) for row in rows])
@@ -59,7 +66,11 @@ class Listings(Caller):
             raise self._incomplete(operation, f"{len(read) - len(instances)} rows cannot be understood")
         return instances
 
-    def _all_pages(self, operation: str, label: str | None, first_wait: float) -> tuple[Instance, ...]:
+    def _all_pages(
+        self, operation: str, make: Callable[[Any], T], label: str | None = None, first_wait: float = 0.0
+    ) -> list[T]:
+        """What is made of each row. Made at once: the vendor's rows of thousands of machines weigh ten times as much
+        as what is understood of them."""
         promised = 0
 
         def read(reply: Reply) -> Page:
@@ -68,8 +79,7 @@ class Listings(Caller):
             counts = reply.json.get("label_counts")
             if label is not None and isinstance(counts, dict):
                 promised = max(promised, fields.count(counts.get(label)))
-            # Understood at once: the vendor's rows of thousands of machines would weigh ten times as much.
-            return replace(page, rows=[read_instance(row, self._transport.safe_text) for row in page.rows])
+            return replace(page, rows=[(_number(row), make(row)) for row in page.rows])
 
         def fetch(token: str) -> Page:
             params: dict[str, Any] = {"limit": INSTANCES_PER_PAGE, "order_by": [{"col": "id", "dir": "asc"}]}
@@ -87,15 +97,15 @@ class Listings(Caller):
         def incomplete(why: str) -> ListingIncomplete:
             return ListingIncomplete(why, provider=self.name, operation=operation)
 
-        rows = collect(fetch, incomplete, exact=label is None, order=_number)
-        instances = self._none_missing(operation, rows)
-        if len({instance.instance_id for instance in instances}) < len(instances):
+        rows = collect(fetch, incomplete, exact=label is None, order=itemgetter(0))
+        numbers = [number for number, _ in rows if number]
+        if len(set(numbers)) < len(numbers):
             raise incomplete("an instance is listed twice")
-        if len(instances) < promised:
-            raise incomplete(f"{len(instances)} rows arrived of {promised} that carry the label")
-        return instances
+        if len(rows) < promised:
+            raise incomplete(f"{len(rows)} rows arrived of {promised} that carry the label")
+        return [made for _, made in rows]
 
 
-def _number(instance: Instance | None) -> int:
-    """By which they are listed: new ones have higher numbers. 0 where the row could not be understood."""
-    return 0 if instance is None else int(instance.instance_id)
+def _number(row: object) -> int:
+    """By which rows are ordered: new instances have higher ones. 0 where there is none."""
+    return int(fields.identifier(row.get("id")) or 0) if isinstance(row, dict) else 0
