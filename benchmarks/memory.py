@@ -1,8 +1,8 @@
 """``python -m benchmarks memory``: what one worker process weighs with ten thousand live sessions and a thousand boots.
 
 PostgreSQL, Valkey, a sandbox marketplace and a real SSH server for every machine; books and marketplace are filled
-before the worker starts. Read from the kernel: the resident set (VmRSS), its peak since the start (VmHWM), and the
-part that is not shared with others (PSS). ``--live`` and ``--boots`` set other numbers.
+before the worker starts, and offers are not listed meanwhile. Read from the kernel: the resident set (VmRSS), its peak
+since the start (VmHWM), and the part that is not shared with others (PSS). Other numbers: ``--live``, ``--boots``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ BOOT_SECONDS = 3600.0
 #: A complete listing of so many machines has hundreds of pages, which the provider wants spaced.
 SWEEP_SECONDS = 900.0
 DEPLOYMENT = "memory"
-#: About 5,000 are left for rent, which the worker lists as well.
-OFFERS = 7_000
+#: The marketplace needs minutes to list its offers, beside which nothing else would be measured.
+NO_OFFERS = """
+from datetime import timedelta
+from gpubroker.common import clock
+from offers import services
+services.ensure_inventories(["vastai"], clock.now() + timedelta(days=1))
+"""
 #: Machines that the marketplace makes at a time.
 TOGETHER = 200
 SETTINGS = {"PROVIDER_PACE": "0.1", "DEPLOYMENT_ID": DEPLOYMENT, "ORPHAN_GRACE_SECONDS": "86400"}
@@ -66,6 +71,9 @@ def fill(made: Fleet, market: SandboxProcess, live: int, boots: int) -> None:
         if what == "runs":
             market.advance(BOOT_SECONDS)
             until(lambda: len(market.admin("GET", "health")["ssh"]) >= live, "their SSH servers", 900, 2.0)
+    put_off = made.run(sys.executable, "manage.py", "shell", "-c", NO_OFFERS)
+    if put_off.returncode:
+        raise RuntimeError(put_off.stderr)
 
 
 def running(url: str) -> int:
@@ -89,7 +97,8 @@ def swept(url: str) -> float:
 
 
 def measure(live: int, boots: int, folder: Path) -> list[Result]:
-    options = {"boot_seconds": BOOT_SECONDS, "pace": 0, "credit": 10_000_000, "offers": OFFERS}
+    # Renting a machine's slice withdraws its others.
+    options = {"boot_seconds": BOOT_SECONDS, "pace": 0, "credit": 10_000_000, "offers": 2 * (live + boots)}
     with (
         servers.postgres_server() as database,
         servers.valkey_server() as queue,
