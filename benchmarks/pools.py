@@ -23,7 +23,7 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.read import Deployment
+from benchmarks.read import Deployment, members, spent_by
 from benchmarks.startup_memory import pss_mb
 from tests import servers
 from tests.stack import ROOT, command
@@ -58,26 +58,6 @@ def far_away(seconds: float) -> Iterator[int]:
         server.shutdown()
 
 
-def group_of(leader: int) -> list[int]:
-    """Every live process of that process group."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) == leader:
-                found.append(int(entry.name))
-    return found
-
-
-def cpu_of(pids: list[int]) -> float:
-    total = 0.0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
-
-
 def measure(deployment: Deployment, pool: str, count: int, port: int, wait: float) -> None:
     store = redis.Redis.from_url(deployment.settings["REDIS_URL"])
     store.flushall()
@@ -89,11 +69,11 @@ def measure(deployment: Deployment, pool: str, count: int, port: int, wait: floa
         deadline = time.monotonic() + max(120, 3 * TASKS * wait / count)
         while not int(store.get(DONE) or 0):
             time.sleep(0.02)
-        began, first, before = time.monotonic(), int(store.get(DONE) or 0), cpu_of(group_of(worker.pid))
+        began, first, before = time.monotonic(), int(store.get(DONE) or 0), spent_by([worker.pid])
         while (done := int(store.get(DONE) or 0)) < TASKS and time.monotonic() < deadline:
             time.sleep(0.05)
-        took, pids = time.monotonic() - began, group_of(worker.pid)
-        cpu = (cpu_of(pids) - before) * 1000 / max(done - first, 1)
+        took, pids = time.monotonic() - began, members(worker.pid)
+        cpu = (spent_by([worker.pid]) - before) * 1000 / max(done - first, 1)
         print(
             f"  {f'{pool} {count}':<12} {(done - first) / took:>7.0f} tasks/s  CPU {cpu:>5.1f} ms a task  "
             f"{len(pids)} processes, {sum(map(pss_mb, pids)):.0f} MB  load {os.getloadavg()[0]:.1f}"

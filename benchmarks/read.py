@@ -121,6 +121,11 @@ def spent_by(groups: Iterable[int]) -> float:
     return sum(cpu for _, group, cpu in _processes().values() if group in wanted)
 
 
+def members(group: int) -> list[int]:
+    """Every live process of a process group."""
+    return [pid for pid, (_, own, _) in _processes().items() if own == group]
+
+
 def _processes() -> dict[int, tuple[int, int, float]]:
     """Parent, process group and CPU seconds so far of each that lives."""
     found = {}

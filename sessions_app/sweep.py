@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connections
@@ -44,6 +46,19 @@ SLOW_SECONDS = 30.0
 BID_SECONDS = 10.0
 #: After a sweep comes a rest of so many times as long as its work took.
 REST = 2
+#: Rentals that are in memory as a whole at a time.
+TOGETHER = 500
+
+
+class _Known(NamedTuple):
+    """As much of an open rental as the comparison needs of all of them."""
+
+    id: uuid.UUID
+    instance_id: str
+    label: str
+    state: str
+    last_seen_at: datetime | None
+    preserved_at: datetime | None
 
 
 @dataclass
@@ -122,10 +137,14 @@ def _renewed(name: str) -> Iterator[None]:
 
 def sweep(name: str) -> Sweep | None:
     """List completely and compare; ``None`` when the listing failed, and then nothing has changed."""
+    with _renewed(name):
+        return _sweep(name)
+
+
+def _sweep(name: str) -> Sweep | None:
     started = clock.now()
     try:
-        with _renewed(name):
-            listing = configured.get(name).list_instances()
+        listing = configured.get(name).list_instances()
     except (ProviderError, ApiError) as error:
         _failed(name, error)
         return None
@@ -155,14 +174,15 @@ def _failed(name: str, error: ProviderError | ApiError) -> None:
 def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
     """Match every machine to a rental and write down what is seen; nothing is ended here."""
     result = Sweep(name, machines=len(listing.instances))
-    rentals = list(Rental.objects.filter(provider=name, state__in=OPEN).select_related("session"))
-    by_machine = {rental.instance_id: rental for rental in rentals if rental.instance_id}
-    by_label = {rental.label: rental for rental in rentals if not rental.instance_id}
+    rentals = Rental.objects.filter(provider=name, state__in=OPEN)
+    books = [_Known(*row) for row in rentals.values_list(*_Known._fields).iterator()]
+    by_machine = {rental.instance_id: rental for rental in books if rental.instance_id}
+    by_label = {rental.label: rental for rental in books if not rental.instance_id}
     result.standing = sum(rental.state in STANDING for rental in by_machine.values())
     #: Looked at since they were listed (:mod:`sessions_app.peek`): of these the listing is old news.
     since = {item for item, rental in by_machine.items() if _newer(rental, listing.listed_at)}
-    seen: set[str] = set()
-    known: list[sightings.Seen] = []
+    seen: set[uuid.UUID] = set()
+    known: dict[uuid.UUID, Instance] = {}
     strangers: list[Instance] = []
     unknown: list[Instance] = []
     for instance in listing.instances:
@@ -171,14 +191,17 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
         if rental is not None:
             if instance.instance_id in since:
                 continue
-            seen.add(instance.instance_id)
+            seen.add(rental.id)
             if rental.preserved_at is not None and listing.listed_at < rental.preserved_at:
                 continue  # it was listed before it stopped
-            known.append((rental, instance))
+            known[rental.id] = instance
         elif label is not None and label.deployment == deployment_id():
-            waiting = by_label.pop(instance.label, None)
-            if waiting is None:
+            unanswered = by_label.pop(instance.label, None)
+            waiting = None if unanswered is None else _whole([unanswered.id]).get(unanswered.id)
+            if unanswered is None:
                 strangers.append(instance)
+            elif waiting is None:
+                pass  # settled while we looked
             elif waiting.state == Debt.UNKNOWN or found_first(waiting):
                 adopt(waiting, instance)
                 result.adopted += 1
@@ -188,16 +211,25 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
         result.ours += label is not None and label.deployment == deployment_id()
     strangers = strays.not_closed_since(name, strangers, started)
     _note(known, listing.listed_at, result)
-    sightings.update_in_order([by_machine[item].id for item in seen], last_seen_at=started, missing_listings=0)
-    missing = [rental for item, rental in by_machine.items() if item not in seen | since]
-    result.suspects = strays.note_missing(missing, started)
+    sightings.update_in_order(list(seen), last_seen_at=started, missing_listings=0)
+    missing = [rental.id for item, rental in by_machine.items() if rental.id not in seen and item not in since]
+    result.suspects = strays.note_missing(list(_whole(missing).values()), started)
     result.orphans = len(strangers)
     result.due_orphans = strays.note_orphans(name, strangers, started)
     strays.note_unknown(name, unknown, started)
     return result
 
 
-def _newer(rental: Rental, listed_at: datetime) -> bool:
+def _whole(ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Rental]:
+    """Those that are open still, with their sessions."""
+    found: dict[uuid.UUID, Rental] = {}
+    for start in range(0, len(ids), TOGETHER):
+        some = Rental.objects.filter(id__in=ids[start : start + TOGETHER], state__in=OPEN)
+        found.update((rental.id, rental) for rental in some.select_related("session"))
+    return found
+
+
+def _newer(rental: _Known, listed_at: datetime) -> bool:
     return rental.last_seen_at is not None and listed_at < rental.last_seen_at <= clock.now()
 
 
@@ -205,16 +237,20 @@ def _runs(rental: Rental) -> bool:
     return rental.session is not None and rental.session.status == Status.RUNNING
 
 
-def _note(known: list[sightings.Seen], listed_at: datetime, result: Sweep) -> None:
-    """Machines that stand in our books: write down what is seen, and find those that are lost or too dear."""
-    sightings.note_all(known, listed_at)
-    for rental, instance in known:
-        preserve.note(rental, instance)
-        paused.note(rental, instance)
-        if sightings.lost(rental, instance):
-            result.lost.append((rental, instance))
-        elif _runs(rental) and (why := price.above(rental, instance)):
-            result.dear.append((rental, why))
+def _note(known: dict[uuid.UUID, Instance], listed_at: datetime, result: Sweep) -> None:
+    """Machines that stand in our books: write down what is seen, and find those that are lost or too dear. Some at a
+    time: ten thousand whole rentals with their sessions weigh a hundred megabytes."""
+    ids = list(known)
+    for start in range(0, len(ids), TOGETHER):
+        some = [(rental, known[rental.id]) for rental in _whole(ids[start : start + TOGETHER]).values()]
+        sightings.note_all(some, listed_at)
+        for rental, instance in some:
+            preserve.note(rental, instance)
+            paused.note(rental, instance)
+            if sightings.lost(rental, instance):
+                result.lost.append((rental, instance))
+            elif _runs(rental) and (why := price.above(rental, instance)):
+                result.dear.append((rental, why))
 
 
 def _act(result: Sweep) -> None:
