@@ -66,6 +66,7 @@ def write_down(contracts: Sequence[dict[str, Any]], public_key: str, private_key
             expires_at=now + timedelta(hours=1),
             hard_max_at=now + timedelta(hours=12),
             running_at=now if running else None,
+            **_address(contract) if running else {},
             next_probe_at=now + timedelta(minutes=30) if running else None,
             next_check_at=now + timedelta(hours=1) if running else now,
         )
@@ -89,6 +90,13 @@ def write_down(contracts: Sequence[dict[str, Any]], public_key: str, private_key
         )
     Session.objects.bulk_create(sessions, batch_size=500)
     Rental.objects.bulk_create(rentals, batch_size=500)
+
+
+def _address(contract: dict[str, Any]) -> dict[str, Any]:
+    """Where the listing will tell it to be; otherwise it would have moved."""
+    if "ssh_host" not in contract:
+        return {}
+    return {"ssh_host": contract["ssh_host"], "ssh_port": contract["ssh_port"], "ssh_user": "root"}
 
 
 class Account:

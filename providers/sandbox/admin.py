@@ -219,7 +219,13 @@ class Admin:
                 raise BadAdminRequest("labels is a list of texts, for an account on Vast.ai's face")
             made = [self._rent(account, body | {"label": str(label)}) for label in body["labels"]]
             await self._farm.sync()
-            return {"instances": [{"id": contract.name, "label": contract.label} for contract in made]}
+            host = self._engine.options.address
+            return {
+                "instances": [
+                    {"id": contract.name, "label": contract.label, "ssh_host": host, "ssh_port": contract.proxy_port}
+                    for contract in made
+                ]
+            }
         if account.vendor in self._markets:
             contract = self._markets[account.vendor].make(account, body)
         else:
