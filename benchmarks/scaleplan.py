@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from providers.base import MOST_TOGETHER
 from providers.tensordock.wire import LANES
+from providers.vastai.paging import INSTANCES_PER_PAGE
 from providers.vastai.transport import ROUTES
 
 DAY = 86_400.0
@@ -40,6 +41,8 @@ class Vendor:
     destroy: float
     look: float
     together: int
+    #: Seconds that a complete listing takes for each machine; 0 where one call shows all.
+    listing: float
 
 
 def vendors() -> tuple[Vendor, ...]:
@@ -55,8 +58,9 @@ def vendors() -> tuple[Vendor, ...]:
 
     return (
         Vendor("Vast.ai", spaced(ROUTES["create"].interval), spaced(ROUTES["destroy_many"].interval),
-               spaced(ROUTES["get_instance"].interval), MOST_TOGETHER),
-        Vendor("TensorDock", spaced(LANES["create"]), spaced(LANES["destroy"]), spaced(LANES["get_instance"]), 1),
+               spaced(ROUTES["get_instance"].interval), MOST_TOGETHER,
+               spaced(ROUTES["list_instances"].interval) / INSTANCES_PER_PAGE),
+        Vendor("TensorDock", spaced(LANES["create"]), spaced(LANES["destroy"]), spaced(LANES["get_instance"]), 1, 0.0),
     )  # fmt: skip
 
 
@@ -171,7 +175,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(
                 f"  {sessions:>9,} a day: {day.accounts:>4} accounts, slot after {day.create_wait_median:.1f} s "
                 f"(p99 {day.create_wait_p99:.1f} s), gone {day.proof_wait_p99:.0f} s after the end (p99), "
-                f"{day.most_alive:,} alive at most, {day.most_alive / day.accounts:,.0f} an account; "
+                f"{day.most_alive:,} alive at most, {day.most_alive / day.accounts:,.0f} an account, "
+                f"listed in {day.most_alive / day.accounts * vendor.listing:.0f} s; "
                 f"{peak * asked.cpu / BUSY:.1f} cores, {peak * asked.commits:,.0f} commits/s at the peak, "
                 f"{sessions * asked.kilobytes / 1e6:.2f} GB a day",
                 flush=True,

@@ -28,7 +28,10 @@ from sessions_app.waiting import Line
 
 log = logging.getLogger(__name__)
 
-NO_ADDRESS_PAUSE = timedelta(seconds=10)
+#: Whoever has no address yet is woken when one shows; should that be lost, this finds it.
+NO_ADDRESS_PAUSE = timedelta(seconds=30)
+#: Until somebody who was outbid looks at the machine again.
+OUTBID_PAUSE = timedelta(seconds=10)
 #: A machine that is stopped this long after it was accepted does not start by itself.
 STOPPED_GRACE = timedelta(seconds=60)
 #: Verifications at once in one process, so that slow machines leave threads for ticks and destroys.
@@ -57,7 +60,6 @@ def step(session: Session) -> None:
             return
         rental.refresh_from_db()  # an address may have come while we were busy
     if not (endpoint_of(session, rental) if by_http else rental.ssh_endpoints):
-        # The sweep wakes us when an address shows; should that wake-up be lost, this finds it.
         _look_again(session, boot_time.not_past(session, rental, clock.now() + NO_ADDRESS_PAUSE))
         return
     _try(session, rental)
@@ -66,7 +68,7 @@ def step(session: Session) -> None:
 def _wait_for_the_bid(session: Session, rental: Rental, now: datetime) -> None:
     """Outbid before it ran. Its boot goes on when the bid wins again, but nobody waits for that for ever."""
     if boot_time.paused_for(session, rental, now) < boot_time.MOST_PAUSED:
-        _look_again(session, now + NO_ADDRESS_PAUSE)
+        _look_again(session, now + OUTBID_PAUSE)
         return
     minutes = round(boot_time.MOST_PAUSED.total_seconds() / 60)
     _give_up(session, rental, EndReason.OUTBID, f"outbid for {minutes} minutes before the machine ever ran")

@@ -161,7 +161,7 @@ def step(session: Session) -> None:
     by_http = session.launch_mode == ENTRYPOINT
     ready = boot.endpoint_of(session, rental) if by_http else rental.ssh_endpoints and _keys_are_on(session, rental)
     if not ready:
-        _look_again(session, boot.NO_ADDRESS_PAUSE if by_http else timedelta(seconds=settings.SSH_CHECK_SECONDS))
+        _look_again(session, boot.OUTBID_PAUSE if by_http else timedelta(seconds=settings.SSH_CHECK_SECONDS))
         return
     if not boot.line.enter(session.id):
         return  # whoever leaves goes on with it; should that one die, the row's lease ends
