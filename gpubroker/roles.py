@@ -18,7 +18,7 @@ import warnings
 from datetime import timedelta
 from typing import Any
 
-from gpubroker import leaving
+from gpubroker import leaving, pinned
 from gpubroker.common import lifeline
 from gpubroker.failures import SettingsError
 
@@ -57,6 +57,7 @@ def web(host: str = "", port: int = 0, workers: int = 1, threads: int = WEB_THRE
     quickly = settings.EMBEDDED
     # The processes that it starts load ``gpubroker.wsgi`` by name and read it there.
     os.environ["GPUBROKER_WEB_THREADS"] = str(threads)
+    os.environ[pinned.PROCESSES] = str(workers)
     server = Server(
         "gpubroker.wsgi:application",
         address=host or settings.SERVER_HOST,

@@ -6,8 +6,10 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from gpubroker import pinned
 from gpubroker.common import lifeline
 
+pinned.keep_to_one_core()
 lifeline.start()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gpubroker.settings")
 #: Set by ``roles.web``.
