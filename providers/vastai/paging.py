@@ -96,12 +96,13 @@ def _checked(
     pages: list[Page], incomplete: Callable[[str], ProviderError], exact: bool, order: Callable[[Any], int] | None
 ) -> list[Any]:
     rows, total = [row for page in pages for row in page.rows], pages[-1].total
-    if order is not None and any(page.total != total for page in pages):
+    few = exact and total is not None and len(rows) < total
+    many = total is not None and len(rows) > total
+    # Equal totals hide one that was made and one that was destroyed between the same two pages.
+    if order is not None and len(pages) > 1 and (many or any(page.total != total for page in pages)):
         _whole(pages, rows, incomplete, order)
-        enough = True
-    else:
-        enough = total is None or len(rows) <= total
-    if not enough or (exact and total is not None and len(rows) < total):
+        many = False
+    if few or many:
         raise incomplete(f"{len(rows)} rows arrived of {total}")
     return rows
 

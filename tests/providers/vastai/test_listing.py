@@ -148,6 +148,7 @@ def test_an_endless_listing_ends(vendor: Vendor, monkeypatch: pytest.MonkeyPatch
         (49, 49),  # destroyed before its page came
         (50, 47),  # destroyed after its page came
         (53, 50),  # made, and others destroyed
+        (52, 51),  # one made and one destroyed, between the same two pages
     ],
 )
 def test_an_account_that_changes_while_it_is_listed(vendor: Vendor, last: int, total: int) -> None:
