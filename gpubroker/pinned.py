@@ -24,17 +24,15 @@ def keep_to_one_core() -> int | None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2 or os.environ.get(PROCESSES) != str(len(cores)):
         return None
-    # One after the other, as they all start at once.
-    with Path(__file__).open() as turn:
+    # Where it is not allowed, or cannot be locked, all goes on as before.
+    with contextlib.suppress(OSError), Path(__file__).open() as turn:
+        # One after the other, as they all start at once.
         fcntl.flock(turn, fcntl.LOCK_EX)
         free = sorted(set(cores) - _taken())
-        if not free:
-            return None
-        try:
+        if free:
             os.sched_setaffinity(0, {free[0]})
-        except OSError:  # not allowed here
-            return None
-    return free[0]
+            return free[0]
+    return None
 
 
 def _taken() -> set[int]:

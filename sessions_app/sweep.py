@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import Error, close_old_connections, connections
 from django.db.models import Case, Q, Value, When
 
 from gpubroker.common import clock, gathered
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 #: machines, has it renewed.
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = LEASE.total_seconds() / 3
+#: Not for ever: 100,000 machines take an hour and a half, and a worker that is stuck must not keep the others.
+LONGEST_SECONDS = 7200.0
 QUICK_SECONDS = 2.0
 SLOW_SECONDS = 30.0
 #: While an interruptible machine lives, which may stop and start at any time, and is billed by that.
@@ -113,14 +116,16 @@ def give_back(name: str) -> None:
 def _renewed(name: str) -> Iterator[None]:
     """The lease lasts as long as the block: two listings at once would take each other's turns with the provider, be
     twice as slow, and let a third begin."""
-    over = threading.Event()
+    over, ends = threading.Event(), time.monotonic() + LONGEST_SECONDS
+    # Not once it is given back: the sweep may end at the very moment.
+    held = ProviderWatch.objects.filter(provider=name, listing_until__isnull=False)
 
     def renew() -> None:
         try:
-            while not over.wait(RENEW_SECONDS):
+            while not over.wait(RENEW_SECONDS) and time.monotonic() < ends:
                 try:
-                    ProviderWatch.objects.filter(provider=name).update(listing_until=clock.now() + LEASE)
-                except DatabaseError as error:
+                    held.update(listing_until=clock.now() + LEASE)
+                except Error as error:
                     log.warning("the listing of %s is not renewed: %s", name, error)
                     close_old_connections()
         finally:
@@ -143,6 +148,7 @@ def sweep(name: str) -> Sweep | None:
 
 def _sweep(name: str) -> Sweep | None:
     started = clock.now()
+    before = ProviderWatch.objects.filter(provider=name).values_list("next_sweep_at", flat=True).first()
     try:
         listing = configured.get(name).list_instances()
     except (ProviderError, ApiError) as error:
@@ -152,7 +158,7 @@ def _sweep(name: str) -> Sweep | None:
     result = _compare(name, listing, started)
     nudge.tick()
     _act(result)
-    _finished(result, started, clock.now() - listed)
+    _finished(result, started, before, clock.now() - listed)
     return result
 
 
@@ -185,6 +191,7 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
     known: dict[uuid.UUID, Instance] = {}
     strangers: list[Instance] = []
     unknown: list[Instance] = []
+    unanswered: dict[uuid.UUID, Instance] = {}
     for instance in listing.instances:
         label = parse_label(instance.label)
         rental = by_machine.get(instance.instance_id)
@@ -196,19 +203,19 @@ def _compare(name: str, listing: InstanceListing, started: datetime) -> Sweep:
                 continue  # it was listed before it stopped
             known[rental.id] = instance
         elif label is not None and label.deployment == deployment_id():
-            unanswered = by_label.pop(instance.label, None)
-            waiting = None if unanswered is None else _whole([unanswered.id]).get(unanswered.id)
-            if unanswered is None:
+            waiting = by_label.pop(instance.label, None)
+            if waiting is None:
                 strangers.append(instance)
-            elif waiting is None:
-                pass  # settled while we looked
-            elif waiting.state == Debt.UNKNOWN or found_first(waiting):
-                adopt(waiting, instance)
-                result.adopted += 1
-            # CREATING: its answer is on the way.
+            else:
+                unanswered[waiting.id] = instance
         elif label is None:
             unknown.append(instance)
         result.ours += label is not None and label.deployment == deployment_id()
+    for found in _whole(list(unanswered)).values():
+        # CREATING: its answer is on the way.
+        if found.state == Debt.UNKNOWN or found_first(found):
+            adopt(found, unanswered[found.id])
+            result.adopted += 1
     strangers = strays.not_closed_since(name, strangers, started)
     _note(known, listing.listed_at, result)
     sightings.update_in_order(list(seen), last_seen_at=started, missing_listings=0)
@@ -285,13 +292,14 @@ def _destroy(result: Sweep, orphan: Orphan) -> None:
     result.orphans_destroyed += 1
 
 
-def _finished(result: Sweep, started: datetime, work: timedelta) -> None:
+def _finished(result: Sweep, started: datetime, before: datetime | None, work: timedelta) -> None:
+    """``before``: when the next one was due as this one began; who has changed that since wants one right after."""
     gathered.count("gpu_listings_total", provider=result.provider, outcome="held" if result.held else "complete")
     pause = _pace(result.provider)
     # Where a thousand machines boot, comparing takes long: most of the time belongs to those who look at the machines.
     rest = min(work * REST, timedelta(seconds=min(SLOW_SECONDS, settings.RECONCILE_SECONDS)))
     now = clock.now()
-    asked = When(next_sweep_at__gt=started, next_sweep_at__lte=now, then=Value(now + rest))
+    asked = When(~Q(next_sweep_at=before), next_sweep_at__lte=now, then=Value(now + rest))
     ProviderWatch.objects.filter(provider=result.provider).update(
         last_sweep_at=started,
         next_sweep_at=Case(asked, default=Value(max(started + timedelta(seconds=pause), now + rest))),

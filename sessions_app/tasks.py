@@ -88,7 +88,10 @@ def sweep(provider: str) -> None:
 
 @shared_task(name="sessions_app.tasks.peek", ignore_result=True)
 def peek(provider: str) -> None:
-    peeking.look(provider)
+    try:
+        peeking.look(provider)
+    except AWAY:
+        log.warning("the youngest machines of %s are looked at when the database is back", provider)
 
 
 @shared_task(name="sessions_app.tasks.fetch_charges", ignore_result=True)

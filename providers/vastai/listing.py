@@ -13,7 +13,7 @@ from providers.base import LOOK_WAIT, Instance, InstanceListing
 from providers.errors import ListingIncomplete
 from providers.vastai.caller import PAGE_WAIT, WHOLE, Caller, Part, rows_under
 from providers.vastai.instances import read_instance
-from providers.vastai.paging import INSTANCES, INSTANCES_PER_PAGE, Page, collect, read_page
+from providers.vastai.paging import INSTANCES, INSTANCES_PER_PAGE, MAX_INSTANCE_PAGES, Page, collect, read_page
 from providers.vastai.reply import Reply
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Listings(Caller):
         def incomplete(why: str) -> ListingIncomplete:
             return ListingIncomplete(why, provider=self.name, operation=operation)
 
-        rows = collect(fetch, incomplete, exact=label is None, order=itemgetter(0))
+        rows = collect(fetch, incomplete, most=MAX_INSTANCE_PAGES, exact=label is None, order=itemgetter(0))
         numbers = [number for number, _ in rows if number]
         if len(set(numbers)) < len(numbers):
             raise incomplete("an instance is listed twice")

@@ -14,8 +14,10 @@ from typing import Any
 from providers.errors import ListingIncomplete, ProviderError
 from providers.vastai.reply import Reply
 
-#: 100,000 instances in pages of 25: an account beyond that is not ours, and a server that never ends is broken.
-MAX_PAGES = 4000
+#: A statement's pages at most: a server that never ends is broken.
+MAX_PAGES = 400
+#: 100,000 instances in pages of 25: an account beyond that is not ours.
+MAX_INSTANCE_PAGES = 4000
 #: As many as the vendor gives at most.
 INSTANCES_PER_PAGE = 25
 
@@ -61,10 +63,11 @@ def collect(
     fetch: Callable[[str], Page],
     incomplete: Callable[[str], ProviderError],
     *,
+    most: int = MAX_PAGES,
     exact: bool = True,
     order: Callable[[Any], int] | None = None,
 ) -> list[Any]:
-    """All rows of all pages, or the error made by ``incomplete``. ``fetch`` gets "" for the first page.
+    """All rows of up to ``most`` pages, or the error made by ``incomplete``. ``fetch`` gets "" for the first page.
 
     Without ``exact`` the total is only an upper bound: a filtered listing may give the account's total.
 
@@ -75,7 +78,7 @@ def collect(
     """
     pages: list[Page] = []
     token, seen = "", {""}
-    for _ in range(MAX_PAGES):
+    for _ in range(most):
         page = fetch(token)
         changed = bool(pages) and page.total != pages[-1].total
         pages.append(page)
@@ -89,7 +92,7 @@ def collect(
             raise incomplete("an empty page that promises more")
         token = page.token
         seen.add(token)
-    raise incomplete(f"more than {MAX_PAGES} pages")
+    raise incomplete(f"more than {most} pages")
 
 
 def _checked(

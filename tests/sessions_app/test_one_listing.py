@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,36 @@ def test_a_long_listing_keeps_its_lease(market_with_threads: SandboxProcess, mon
     assert renewed > first
     assert seen().listing_until is None
     assert seen().next_sweep_at > clock.now() + timedelta(seconds=10)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_listing_that_outlives_its_first_lease_is_not_taken_for_asked_for(
+    market_with_threads: SandboxProcess, time: MovableClock, settings: Any
+) -> None:
+    settings.RECONCILE_SECONDS = 300
+    market_with_threads.fault("slow", operation="list", seconds=1.0)
+    assert sweep.claim_due() == ["vastai"]
+    listing = Elsewhere(lambda: sweep.sweep("vastai"))
+    listing.start()
+    time.advance(seconds=sweep.LEASE.total_seconds() + 10)
+    listing.finish()
+    assert seen().next_sweep_at > clock.now() + timedelta(seconds=100)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_is_stuck_does_not_keep_the_listing_for_ever(
+    market_with_threads: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(sweep, "LONGEST_SECONDS", 0.0)
+    market_with_threads.fault("slow", operation="list", seconds=1.0)
+    assert sweep.claim_due() == ["vastai"]
+    first = seen().listing_until
+    listing = Elsewhere(lambda: sweep.sweep("vastai"))
+    listing.start()
+    kept = seen().listing_until
+    listing.finish()
+    assert (kept, kept is None) == (first, False)
 
 
 @pytest.mark.django_db

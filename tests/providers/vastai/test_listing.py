@@ -135,7 +135,7 @@ def test_a_cut_off_listing(vendor: Vendor) -> None:
 
 
 def test_an_endless_listing_ends(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("providers.vastai.paging.MAX_PAGES", 3)
+    monkeypatch.setattr("providers.vastai.listing.MAX_INSTANCE_PAGES", 3)
     for number in range(6):
         vendor.answer("GET", PATH, listing([instance_row(number + 1)], total=99, token=f"t{number}"))
     vendor.refuses(ListingIncomplete, call=vendor.client.list_instances)
